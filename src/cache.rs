@@ -1,0 +1,3 @@
+//! Not paying twice for the same answer.
+
+pub mod settings;

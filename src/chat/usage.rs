@@ -1,0 +1,157 @@
+//! Token counts of one answer, in OpenAI's sense: cached tokens are part of the prompt, reasoning is part of the completion.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use super::object::{Extra, Object, write_extra};
+use crate::money::NanoUsd;
+
+/// Above this a count is a lie, not a measurement: no model has a window of a billion tokens.
+const ABSURD: u64 = 1_000_000_000;
+
+/// What an answer used.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    /// All input tokens, cached ones and cache writes included.
+    pub prompt_tokens: u64,
+    /// All output tokens, reasoning included.
+    pub completion_tokens: u64,
+    /// Input tokens read from the provider's prompt cache; part of `prompt_tokens`.
+    pub cached_tokens: u64,
+    /// Input tokens written to the provider's prompt cache; part of `prompt_tokens`.
+    pub cache_write_tokens: u64,
+    /// Hidden reasoning; part of `completion_tokens`.
+    pub reasoning_tokens: u64,
+    /// True if counted here because the provider sent no (believable) count.
+    pub estimated: bool,
+    /// What it cost; filled in by the meter, `None` if the model has no known price.
+    pub cost: Option<NanoUsd>,
+    /// Other members of the provider's usage object and of its two `*_details` objects.
+    pub extra: Extra,
+    pub prompt_extra: Extra,
+    pub completion_extra: Extra,
+}
+
+impl Usage {
+    /// A count made here, not by the provider.
+    pub fn estimate(prompt_tokens: u64, completion_tokens: u64) -> Self {
+        Self { prompt_tokens, completion_tokens, estimated: true, ..Self::default() }
+    }
+
+    /// Reads OpenAI's usage object and its near relatives. `None` if it holds no believable token count.
+    pub fn parse(raw: &RawValue) -> Option<Self> {
+        let mut members: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+        let prompt_tokens = count(&mut members, "prompt_tokens")?;
+        let completion_tokens = count(&mut members, "completion_tokens")?;
+        members.take("total_tokens");
+        members.take("cost");
+        let mut prompt: Object<'_> = members.take_as("prompt_tokens_details").unwrap_or_default();
+        let mut completion: Object<'_> = members.take_as("completion_tokens_details").unwrap_or_default();
+        // DeepSeek counts cache hits beside the prompt tokens (its API reference, chat completions).
+        let cached_tokens = count(&mut prompt, "cached_tokens")?
+            .max(members.read::<u64>("prompt_cache_hit_tokens").unwrap_or(0))
+            .min(prompt_tokens);
+        let cache_write_tokens =
+            count(&mut prompt, "cache_write_tokens")?.min(prompt_tokens.saturating_sub(cached_tokens));
+        let reasoning_tokens = count(&mut completion, "reasoning_tokens")?;
+        if prompt_tokens == 0 && completion_tokens == 0 {
+            return None;
+        }
+        Some(Self {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            cache_write_tokens,
+            reasoning_tokens,
+            estimated: false,
+            cost: None,
+            extra: members.rest(),
+            prompt_extra: prompt.rest(),
+            completion_extra: completion.rest(),
+        })
+    }
+
+    pub fn total_tokens(&self) -> u64 {
+        self.prompt_tokens + self.completion_tokens
+    }
+}
+
+/// A count that is absent is 0; one that is negative, fractional or absurd makes the whole object unbelievable.
+fn count(members: &mut Object<'_>, name: &str) -> Option<u64> {
+    let Some(raw) = members.take(name) else { return Some(0) };
+    let number: f64 = serde_json::from_str(raw.get()).ok()?;
+    (number >= 0.0 && number <= ABSURD as f64 && number.fract() == 0.0).then_some(number as u64)
+}
+
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("prompt_tokens", &self.prompt_tokens)?;
+        map.serialize_entry("completion_tokens", &self.completion_tokens)?;
+        map.serialize_entry("total_tokens", &self.total_tokens())?;
+        map.serialize_entry(
+            "prompt_tokens_details",
+            &Details(&self.prompt_extra, || {
+                [
+                    ("cached_tokens", Some(self.cached_tokens)),
+                    ("cache_write_tokens", (self.cache_write_tokens > 0).then_some(self.cache_write_tokens)),
+                ]
+            }),
+        )?;
+        map.serialize_entry(
+            "completion_tokens_details",
+            &Details(&self.completion_extra, || [("reasoning_tokens", Some(self.reasoning_tokens)), ("", None)]),
+        )?;
+        write_extra(&mut map, &self.extra)?;
+        if self.estimated {
+            map.serialize_entry("estimated", &true)?;
+        }
+        map.serialize_entry("cost", &self.cost)?;
+        map.end()
+    }
+}
+
+/// One `*_details` object: our counts, then what the provider added.
+struct Details<'a, F>(&'a Extra, F);
+
+impl<F: Fn() -> [(&'static str, Option<u64>); 2]> Serialize for Details<'_, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in self.1() {
+            if let Some(value) = value {
+                map.serialize_entry(name, &value)?;
+            }
+        }
+        write_extra(&mut map, self.0)?;
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Option<Usage> {
+        Usage::parse(&RawValue::from_string(json.to_owned()).expect("json"))
+    }
+
+    #[test]
+    fn absurd_counts_are_not_believed() {
+        assert!(parse(r#"{"prompt_tokens": -1, "completion_tokens": 3}"#).is_none());
+        assert!(parse(r#"{"prompt_tokens": 1e18, "completion_tokens": 3}"#).is_none());
+        assert!(parse(r#"{"prompt_tokens": 0, "completion_tokens": 0}"#).is_none());
+    }
+
+    #[test]
+    fn what_the_provider_adds_survives() {
+        let usage = parse(
+            r#"{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7,"queue_time":0.1,
+            "prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0}}"#,
+        )
+        .expect("usage");
+        assert_eq!(usage.cached_tokens, 4);
+        let json = serde_json::to_string(&usage).expect("json");
+        assert!(json.contains(r#""queue_time":0.1"#) && json.contains(r#""audio_tokens":0"#), "{json}");
+        assert!(json.contains(r#""cost":null"#), "an unknown price is null, never 0: {json}");
+    }
+}

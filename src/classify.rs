@@ -1,0 +1,1 @@
+//! Which task a prompt belongs to.

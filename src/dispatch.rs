@@ -1,0 +1,3 @@
+//! Walking the plan: one try after the other until a target answers.
+
+pub mod settings;

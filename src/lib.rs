@@ -1,0 +1,17 @@
+//! stepwell: an OpenAI-compatible LLM router that tells the truth about every request.
+//!
+//! The modules stand in reading order, lowest layer first; ARCHITECTURE.md has the map and the rules.
+
+pub mod chat; // the OpenAI chat vocabulary
+pub mod money; // amounts and prices in integers
+pub mod resilience; // breaker, backoff, budgets: time is an argument
+pub mod units; // durations, sizes and shares as people write them
+
+pub mod catalog; // providers, models, prices, skills, speeds
+
+pub mod cache; // identical requests are answered once
+pub mod classify; // a prompt's task
+
+pub mod rank; // which targets, in what order, and why
+
+pub mod dispatch; // the cascade: try, fail over, stream

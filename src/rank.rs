@@ -1,0 +1,3 @@
+//! Which targets may answer, and in what order.
+
+pub mod settings;
