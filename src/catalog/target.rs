@@ -1,0 +1,216 @@
+//! A target: one model at one provider, the thing that a request is sent to.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Serialize, Serializer};
+
+use super::Model;
+
+/// `provider/model`. The provider's name has no slash; the model's id may have several.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId(Arc<str>);
+
+impl TargetId {
+    pub fn new(provider: &str, model: &str) -> Self {
+        Self(format!("{provider}/{model}").into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn provider(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(provider, _)| provider)
+    }
+
+    pub fn model(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, model)| model)
+    }
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for TargetId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// A model at a provider.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub id: TargetId,
+    pub provider: Arc<Provider>,
+    pub model: Model,
+}
+
+impl Target {
+    pub fn new(provider: &Arc<Provider>, model: Model) -> Self {
+        Self { id: TargetId::new(&provider.name, &model.id), provider: provider.clone(), model }
+    }
+}
+
+/// What is spoken on the wire. Azure speaks `OpenAi` with another header and an optional query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    /// Answers from inside the program; nothing is sent.
+    Demo,
+}
+
+impl Format {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Demo => "demo",
+        }
+    }
+}
+
+/// How the key travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// `Authorization: Bearer ..`
+    Bearer,
+    /// The bare key in a header of this name.
+    Header(&'static str),
+    None,
+}
+
+/// Somebody who serves models, as configured. Immutable; a reload makes a new one.
+#[derive(Clone)]
+pub struct Provider {
+    pub name: Arc<str>,
+    pub format: Format,
+    /// With the version segment and without a slash at the end: `https://api.openai.com/v1`. The adapter appends
+    /// `/chat/completions`, `/messages` or `/models/..:generateContent`. May contain `{model}`; see [`Self::url`].
+    pub base_url: String,
+    pub auth: Auth,
+    pub api_key: Option<SecretString>,
+    /// Lower is tried first under `strategy: priority`.
+    pub priority: u32,
+    /// Share of traffic under `strategy: weighted`. At 0 the strategy never picks it first.
+    pub weight: u32,
+    /// Requests in flight at this provider; more are sent elsewhere.
+    pub max_concurrency: Option<usize>,
+    /// Sent with every request.
+    pub headers: Vec<(String, String)>,
+    /// Added to every URL, such as Azure's `api-version`.
+    pub query: Vec<(String, String)>,
+    pub preset: Option<&'static str>,
+    /// Trouble that the demo provider makes on purpose.
+    pub fault: Option<Fault>,
+}
+
+impl Provider {
+    /// A provider with nothing special about it.
+    pub fn new(name: &str, format: Format, base_url: &str, auth: Auth) -> Self {
+        Self {
+            name: name.into(),
+            format,
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            auth,
+            api_key: None,
+            priority: 100,
+            weight: 1,
+            max_concurrency: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+            preset: None,
+            fault: None,
+        }
+    }
+
+    /// The base URL for one model: Azure's older API has the deployment in the path.
+    pub fn url(&self, model: &Model) -> Cow<'_, str> {
+        match self.base_url.contains("{model}") {
+            true => self.base_url.replace("{model}", model.upstream_id()).into(),
+            false => self.base_url.as_str().into(),
+        }
+    }
+}
+
+/// Names only where a value may be a secret: static headers often carry credentials.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("name", &self.name)
+            .field("format", &self.format)
+            .field("base_url", &self.base_url)
+            .field("auth", &self.auth)
+            .field("has_key", &self.api_key.is_some())
+            .field("priority", &self.priority)
+            .field("weight", &self.weight)
+            .field("max_concurrency", &self.max_concurrency)
+            .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("query", &self.query.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("preset", &self.preset)
+            .field("fault", &self.fault)
+            .finish()
+    }
+}
+
+/// Trouble on purpose, to watch the router cope. Only the demo provider makes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// Answered instead of success. 400 to 599.
+    pub status: Option<u16>,
+    /// Share of requests that meet the trouble. 0 to 1.
+    pub rate: f64,
+    /// Accept the request and say nothing.
+    pub stall: bool,
+    /// Cut the connection after this many tokens.
+    pub cut_after: Option<u64>,
+    /// Added before the first token.
+    pub delay: Option<Duration>,
+    /// Models concerned; empty means all.
+    pub models: Vec<String>,
+}
+
+impl Fault {
+    pub fn concerns(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|name| name == model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_id_may_contain_slashes() {
+        let id = TargetId::new("groq", "openai/gpt-oss-120b");
+        assert_eq!((id.provider(), id.model()), ("groq", "openai/gpt-oss-120b"));
+        assert_eq!(serde_json::to_string(&id).expect("json"), r#""groq/openai/gpt-oss-120b""#);
+    }
+
+    #[test]
+    fn a_provider_does_not_show_its_secrets() {
+        let mut provider = Provider::new("x", Format::OpenAi, "https://x.example/v1/", Auth::Bearer);
+        provider.api_key = Some("sk-hidden".into());
+        provider.headers = vec![("x-token".into(), "hidden-too".into())];
+        let shown = format!("{provider:?}");
+        assert!(!shown.contains("hidden"), "{shown}");
+        assert_eq!(provider.base_url, "https://x.example/v1");
+    }
+}
