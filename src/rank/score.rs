@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::hints::{Budget, Hints};
 use super::needs::Needs;
 use super::settings::{Strategy, Weights};
-use crate::catalog::{Origin, Target};
+use crate::catalog::Target;
 use crate::chat::Usage;
 use crate::meter::{estimate, price};
 use crate::money::NanoUsd;
@@ -79,7 +79,6 @@ pub struct Parts {
 pub struct Estimate {
     pub score: f64,
     pub parts: Parts,
-    pub skill_origin: Origin,
     /// `None` if the model has no known price.
     pub expected_cost: Option<NanoUsd>,
     pub worst_cost: Option<NanoUsd>,
@@ -154,7 +153,6 @@ pub fn estimate(target: &Target, task: &str, needs: &Needs, hints: &Hints, weigh
     Estimate {
         score: weights.capability * parts.capability + weights.cost * parts.cost + weights.latency * parts.latency,
         parts,
-        skill_origin: skill.origin,
         expected_cost,
         worst_cost,
         first_token,
