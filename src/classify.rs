@@ -2,12 +2,13 @@
 //!
 //! Nothing here waits or reads a clock, and the work is bounded by the size of [`Prompt`], whatever the size of the
 //! conversation. The last user turn decides; what came before it counts only where that turn refers to it ("continue").
-//! Two automata carry all built-in patterns, so the cost hardly depends on their number. Signals carry labels of
+//! Of the built-in patterns only those run whose first words are there, so the cost hardly depends on their number. Signals carry labels of
 //! rules, never text of the prompt.
 
 mod blend;
 mod builtin;
 mod rule;
+mod scan;
 pub mod settings;
 mod view;
 
@@ -19,13 +20,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use regex::{RegexSet, RegexSetBuilder, bytes};
+use regex::{RegexSet, RegexSetBuilder};
 use serde::Serialize;
 
 use crate::chat::Prompt;
 
 use blend::Tally;
 use rule::{Rule, Zone};
+use scan::Scan;
 use settings::{BadPattern, Settings};
 use view::View;
 
@@ -102,7 +104,7 @@ pub struct Classifier {
 
 #[derive(Debug)]
 struct Group {
-    set: bytes::RegexSet,
+    scan: Scan,
     rules: Vec<Compiled>,
 }
 
@@ -236,14 +238,14 @@ impl Classifier {
     fn count(&self, view: &View, share: f64, tally: &mut Tally) -> bool {
         let mut refers_back = false;
         for (group, text) in [(&self.ask, &view.ask), (&self.text, &view.text)] {
-            for at in &group.set.matches(text) {
+            let holds = |at: usize| group.rules[at].rule.holds(&view.shape);
+            group.scan.matches(text, holds, |at| {
                 let compiled = &group.rules[at];
                 match compiled.task {
-                    _ if !compiled.rule.holds(&view.shape) => {}
                     Some(task) => tally.add(task, &compiled.label, compiled.weight * share),
                     None => refers_back = true,
                 }
-            }
+            });
         }
         refers_back
     }
@@ -278,16 +280,7 @@ impl Classifier {
 
 impl Group {
     fn compile(rules: Vec<Compiled>) -> Self {
-        // Bytes and ASCII classes: text is lowered beforehand, and an automaton without Unicode tables compiles in a
-        // fraction of the time. Words of other scripts are literals, which need no tables.
-        let set = bytes::RegexSetBuilder::new(rules.iter().map(|compiled| compiled.rule.pattern))
-            .unicode(false)
-            .multi_line(true)
-            .size_limit(32 << 20)
-            .dfa_size_limit(8 << 20)
-            .build()
-            .expect("built-in patterns are constants, and a test compiles them");
-        Self { set, rules }
+        Self { scan: Scan::compile(rules.iter().map(|compiled| compiled.rule.pattern)), rules }
     }
 }
 
