@@ -19,3 +19,7 @@ pub mod provider; // wire protocols and the network
 pub mod rank; // which targets, in what order, and why
 
 pub mod dispatch; // the cascade: try, fail over, stream
+
+pub mod config; // providers.yaml, checked
+
+pub mod gateway; // the request's path
