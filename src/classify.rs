@@ -1,1 +1,3 @@
 //! Which task a prompt belongs to.
+
+pub mod settings;
