@@ -3,18 +3,22 @@
 //! Nothing here knows a provider, a price or a socket. Members that we do not know are kept as raw JSON and written
 //! back in place, because clients and providers are newer than we are.
 
+mod assembly;
 mod chunk;
 mod message;
 mod object;
 mod prompt;
 mod request;
 mod response;
+mod sequence;
 mod usage;
 
+pub use assembly::{Assembly, replay};
 pub use chunk::{Chunk, ChunkChoice, Delta, ToolCallDelta};
 pub use message::{Content, Message, Part, Role, ToolCall};
 pub use object::{Extra, Object, object};
 pub use prompt::Prompt;
 pub use request::{Invalid, Request, ResponseFormat};
 pub use response::{Choice, Finish, Reply, Response};
+pub use sequence::{Cut, Sequence};
 pub use usage::Usage;

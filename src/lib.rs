@@ -2,15 +2,19 @@
 //!
 //! The modules stand in reading order, lowest layer first; ARCHITECTURE.md has the map and the rules.
 
-pub mod chat; // the OpenAI chat vocabulary
 pub mod money; // amounts and prices in integers
-pub mod resilience; // breaker, backoff, budgets: time is an argument
 pub mod units; // durations, sizes and shares as people write them
+
+pub mod chat; // the OpenAI chat vocabulary
+pub mod resilience; // breaker, backoff, budgets: time is an argument
 
 pub mod catalog; // providers, models, prices, skills, speeds
 
 pub mod cache; // identical requests are answered once
 pub mod classify; // a prompt's task
+pub mod ledger; // every request, whatever its end
+pub mod meter; // tokens before, money after
+pub mod provider; // wire protocols and the network
 
 pub mod rank; // which targets, in what order, and why
 

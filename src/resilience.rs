@@ -1,3 +1,10 @@
-//! Staying up: breaker, window, backoff, retry budget, moving averages. No LLM words, no I/O, the clock is an argument.
+//! Staying up: breaker, cool-down, backoff, retry budget, moving averages.
+//!
+//! Nothing here knows what it protects, does I/O or reads a clock: `now` and random numbers are arguments, so every
+//! state machine can be tested tick by tick.
 
+pub mod backoff;
 pub mod breaker;
+pub mod cooldown;
+pub mod ewma;
+pub mod window;

@@ -1,9 +1,11 @@
 //! How long to wait and how often to try.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::resilience::breaker;
 use crate::units::{Share, Span};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -66,4 +68,12 @@ impl Default for Timeouts {
             total: Span(Duration::from_secs(600)),
         }
     }
+}
+
+/// All that decides about attempts at one provider: the global settings with the provider's own on top.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    pub breaker: Arc<breaker::Settings>,
+    pub retry: Arc<Retry>,
+    pub timeouts: Arc<Timeouts>,
 }

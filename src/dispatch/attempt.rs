@@ -1,0 +1,99 @@
+//! One try at one target, up to the point where the caller could see something.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::settings::Policy;
+use super::stream::OpenStream;
+use crate::catalog::Target;
+use crate::chat::{Assembly, Request, Response};
+use crate::provider::failure::{Failure, FailureKind};
+use crate::provider::transport::Transport;
+use crate::provider;
+
+/// Enough of an error answer to read its reason.
+const ERROR_BYTES: usize = 64 << 10;
+
+/// What a target answered. A stream has content waiting, or is finished without any.
+pub enum Answer {
+    Whole(Response),
+    Stream(Box<OpenStream>),
+}
+
+/// The limits of one try.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Until the first token of a stream, or the head of a plain answer.
+    pub first_token: Duration,
+    /// The end of the whole request.
+    pub deadline: Instant,
+}
+
+/// Sends `request` to `target`. Dropping the future closes the connection.
+pub async fn attempt(
+    transport: &Transport,
+    target: &Target,
+    policy: &Policy,
+    request: &Request,
+    task: &str,
+    limits: Limits,
+    warnings: &mut Vec<String>,
+) -> Result<Answer, Failure> {
+    let adapter = provider::adapter(target.provider.format);
+    let mut outgoing = adapter.encode(request, target, task).map_err(|error| {
+        let param = Some(error.param.clone());
+        Failure { param, ..Failure::new(FailureKind::Untranslatable, error.to_string()) }
+    })?;
+    warnings.append(&mut outgoing.warnings);
+    let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
+    let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
+    let incoming = timeout_at(first_token, transport.send(outgoing, policy.timeouts.connect.0)).await.map_err(late)??;
+
+    if !incoming.status.is_success() {
+        let (status, headers) = (incoming.status, incoming.headers.clone());
+        let body = timeout_at(first_token, incoming.head(ERROR_BYTES)).await.unwrap_or_default();
+        let mut failure = adapter.failure(status, &headers, &body, jiff::Timestamp::now().as_second());
+        if status.is_redirection() {
+            failure = Failure { status: Some(status.as_u16()), ..Failure::new(FailureKind::Redirect, "the provider redirects; redirects are not followed") };
+        }
+        return Err(failure);
+    }
+    let media_type = incoming.media_type();
+    let idle = policy.timeouts.between_tokens.0;
+    let is_stream = match media_type.as_str() {
+        "text/event-stream" => true,
+        "application/json" | "text/html" => false,
+        // Unlabelled: believe what was asked for.
+        _ => request.stream,
+    };
+    if !is_stream {
+        let body = timeout_at(limits.deadline, incoming.collect())
+            .await
+            .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
+        return adapter.decode(&body).map(Answer::Whole);
+    }
+    let mut stream = OpenStream::new(incoming, adapter, idle);
+    timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
+    if request.stream {
+        return Ok(Answer::Stream(Box::new(stream)));
+    }
+    // A server that streams although nobody asked: the answer is complete or it is none.
+    whole(stream, limits.deadline).await.map(Answer::Whole)
+}
+
+async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Failure> {
+    let mut assembly = Assembly::default();
+    let collect = async {
+        while let Some(chunk) = stream.next().await? {
+            assembly.push(&chunk);
+        }
+        Ok::<(), Failure>(())
+    };
+    timeout_at(deadline, collect)
+        .await
+        .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
+    let id = stream.id().unwrap_or_default().to_owned();
+    let model = stream.model().unwrap_or_default().to_owned();
+    Ok(assembly.into_response(id, 0, model, stream.usage().cloned()))
+}

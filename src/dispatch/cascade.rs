@@ -1,0 +1,215 @@
+//! The walk along the plan.
+//!
+//! A request never waits where another target could answer: moving on is immediate. Only when nobody else is left is
+//! the same target tried again, after a jittered pause and within the provider's retry budget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::{Answer, Limits, attempt};
+use super::fleet::{self, Fleet, Ticket};
+use super::settings::Policy;
+use super::trail::Trail;
+use crate::catalog::{Provider, Target};
+use crate::chat::Request;
+use crate::provider::failure::{Failure, FailureKind, Verdict};
+use crate::provider::transport::Transport;
+use crate::rank::plan::{Candidate, Plan};
+use crate::resilience::backoff;
+
+/// Until the first token while another candidate is left (DESIGN section 10).
+const SOFT_FIRST_TOKEN: Duration = Duration::from_secs(10);
+/// Until the first token otherwise, unless configured.
+const HARD_FIRST_TOKEN: Duration = Duration::from_secs(20);
+/// An unconfigured limit gives a target this many times what it usually takes.
+const PATIENCE: u32 = 2;
+
+#[derive(Default)]
+pub struct Dispatcher {
+    pub fleet: Fleet,
+    pub transport: Transport,
+}
+
+/// One request to be answered.
+pub struct Errand<'a> {
+    pub plan: &'a Plan,
+    pub request: &'a Request,
+    pub task: &'a str,
+    pub policy: &'a (dyn Fn(&Provider) -> &'a Policy + Send + Sync),
+    pub trail: &'a Trail,
+    /// The hint `max_latency`: also the limit of each attempt.
+    pub max_latency: Option<Duration>,
+    /// End of the whole request.
+    pub deadline: Instant,
+}
+
+/// An answer, and who gave it.
+pub struct Delivered {
+    pub answer: Answer,
+    pub target: Arc<Target>,
+    /// To be told how a stream ends.
+    pub ticket: Ticket,
+    /// When this attempt began, and when its first token was there.
+    pub first_token: Instant,
+    /// What the provider's format could not say.
+    pub warnings: Vec<String>,
+}
+
+/// Nobody answered.
+#[derive(Clone, Debug)]
+pub struct Defeat {
+    /// The last failure, `None` if no candidate could be tried.
+    pub failure: Option<Failure>,
+    /// The target of that failure.
+    pub target: Option<Arc<Target>>,
+}
+
+enum Step {
+    Next,
+    Again(Duration),
+    GiveUp,
+}
+
+impl Dispatcher {
+    /// Tries the candidates in order. Dropping the future stops everything: no further attempt starts.
+    pub async fn run(&self, errand: &Errand<'_>) -> Result<Delivered, Defeat> {
+        let candidates = &errand.plan.candidates;
+        let mut defeat = Defeat { failure: None, target: None };
+        let mut warnings = Vec::new();
+        let mut tried = 0;
+        // Set by a context-length failure: only larger windows can help.
+        let mut window_above = 0;
+        for (index, candidate) in candidates.iter().enumerate() {
+            if tried >= errand.plan.max_attempts || Instant::now() >= errand.deadline {
+                break;
+            }
+            if window_above > 0 && candidate.target.model.context.is_none_or(|window| window <= window_above) {
+                continue;
+            }
+            let policy = (errand.policy)(&candidate.target.provider);
+            let others_left = tried + 1 < errand.plan.max_attempts && index + 1 < candidates.len();
+            let mut retries = 0;
+            while let Some(mut ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
+                if retries == 0 {
+                    tried += 1;
+                }
+                let limits = Limits {
+                    first_token: first_token_limit(candidate, policy, errand, others_left),
+                    deadline: errand.deadline,
+                };
+                let started = ticket.started;
+                warnings.clear();
+                let result = attempt(
+                    &self.transport,
+                    &candidate.target,
+                    policy,
+                    errand.request,
+                    errand.task,
+                    limits,
+                    &mut warnings,
+                )
+                .await;
+                let now = Instant::now();
+                let failure = match result {
+                    Ok(answer) => {
+                        if matches!(answer, Answer::Stream(_)) {
+                            ticket.first_token(now.into_std());
+                        }
+                        errand.trail.add(&candidate.target.id, started, now.into_std(), Some(200), None);
+                        let target = candidate.target.clone();
+                        return Ok(Delivered { answer, target, ticket, first_token: now, warnings });
+                    }
+                    Err(failure) => failure,
+                };
+                errand.trail.add(&candidate.target.id, started, now.into_std(), None, Some(&failure));
+                let opened = ticket.failed(now.into_std(), &failure);
+                drop(ticket);
+                report(candidate, &failure, opened, others_left);
+                let step = self.decide(&failure, candidate, policy, errand, others_left, retries);
+                if failure.kind == FailureKind::ContextLength {
+                    window_above = window_above.max(candidate.target.model.context.unwrap_or(0));
+                }
+                let context = failure.kind == FailureKind::ContextLength;
+                // A later failure never hides the caller's own mistake.
+                if defeat.failure.as_ref().is_none_or(|known| !known.kind.verdict().callers_fault) || context {
+                    defeat = Defeat { failure: Some(failure), target: Some(candidate.target.clone()) };
+                }
+                match step {
+                    Step::Next => break,
+                    Step::GiveUp => return Err(defeat),
+                    Step::Again(wait) => {
+                        retries += 1;
+                        tokio::time::sleep(wait).await;
+                    }
+                }
+            }
+        }
+        Err(defeat)
+    }
+
+    fn decide(
+        &self,
+        failure: &Failure,
+        candidate: &Candidate,
+        policy: &Policy,
+        errand: &Errand<'_>,
+        others_left: bool,
+        retries: u32,
+    ) -> Step {
+        let Verdict { retry_here, next_target, .. } = failure.kind.verdict();
+        if next_target && others_left {
+            return Step::Next;
+        }
+        if !retry_here || retries >= policy.retry.same_target {
+            return if next_target { Step::Next } else { Step::GiveUp };
+        }
+        let backoff = &policy.retry.backoff;
+        let wait = match failure.retry_after {
+            // A caller is better served by an honest Retry-After than by a connection that hangs for half a minute.
+            Some(hint) if hint > backoff.max.0 => return Step::Next,
+            Some(hint) => hint,
+            None => backoff::full_jitter(backoff.start.0, backoff.max.0, retries, fleet::random()),
+        };
+        let now = Instant::now();
+        if now + wait >= errand.deadline || !self.fleet.may_retry(&candidate.target.provider.name, now.into_std()) {
+            return Step::Next;
+        }
+        Step::Again(wait)
+    }
+}
+
+/// How long this try may take to its first token. What the file says holds to the letter; the defaults are stretched for
+/// targets that are known to be slow, such as models that think first, or plain answers that arrive in one piece.
+fn first_token_limit(candidate: &Candidate, policy: &Policy, errand: &Errand<'_>, others_left: bool) -> Duration {
+    let estimate = &candidate.estimate;
+    let usual = if errand.request.stream { estimate.first_token } else { estimate.awaited };
+    let configured = policy.timeouts.first_token.map(|span| span.0);
+    let mut limit = configured.unwrap_or_else(|| HARD_FIRST_TOKEN.max(usual * PATIENCE));
+    if others_left {
+        let soft = if configured.is_some() { SOFT_FIRST_TOKEN } else { SOFT_FIRST_TOKEN.max(usual * PATIENCE) };
+        limit = limit.min(soft);
+    }
+    match errand.max_latency {
+        Some(latency) if errand.request.stream => limit.min(latency),
+        // A plain answer's first byte comes with its last token.
+        Some(latency) => limit.min(latency + (estimate.awaited.saturating_sub(estimate.first_token)) * PATIENCE),
+        None => limit,
+    }
+}
+
+fn report(candidate: &Candidate, failure: &Failure, opened: bool, others_left: bool) {
+    let target = &candidate.target.id;
+    let (kind, status) = (failure.kind.as_str(), failure.status);
+    metrics::counter!("stepwell_attempt_failures_total", "provider" => target.provider().to_owned(), "kind" => kind).increment(1);
+    if opened {
+        metrics::counter!("stepwell_breaker_opened_total", "provider" => target.provider().to_owned()).increment(1);
+        tracing::warn!(target.id = %target, kind, "breaker of `{target}` opened");
+    }
+    if failure.kind == FailureKind::Credential {
+        tracing::error!(target.id = %target, status, "`{target}` refuses our credential; check the provider's api_key");
+    }
+    let next = if others_left { "trying the next target" } else { "no other target is left" };
+    tracing::debug!(target.id = %target, kind, status, "`{target}` failed ({kind}); {next}");
+}

@@ -1,0 +1,250 @@
+//! The live state of every target: breaker, cool-down, speed, requests in flight. Survives reloads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::settings::Policy;
+use crate::catalog::{Target, TargetId};
+use crate::provider::failure::{Blow, Failure, Pause};
+use crate::rank::score::{Availability, Vitals};
+use crate::resilience::backoff::Budget;
+use crate::resilience::breaker::{Breaker, Outcome, Pass, State};
+use crate::resilience::cooldown::CoolDown;
+use crate::resilience::ewma::{Mean, Peak};
+
+#[derive(Default)]
+pub struct Fleet {
+    stations: DashMap<TargetId, Arc<Station>>,
+    providers: DashMap<Arc<str>, Arc<Dock>>,
+}
+
+/// One target.
+struct Station {
+    live: Mutex<Live>,
+    pending: AtomicU32,
+}
+
+struct Live {
+    breaker: Breaker,
+    cool_down: CoolDown,
+    first_token: Peak,
+    tokens_per_second: Mean,
+}
+
+/// One provider.
+struct Dock {
+    pending: AtomicU32,
+    retries: Mutex<Budget>,
+}
+
+/// The state of one target, for `/gateway/status`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub vitals: Vitals,
+    pub opened: u64,
+    pub cause: String,
+}
+
+impl Fleet {
+    fn station(&self, id: &TargetId, now: Instant) -> Arc<Station> {
+        if let Some(station) = self.stations.get(id) {
+            return station.clone();
+        }
+        let fresh = || {
+            let live = Live {
+                breaker: Breaker::new(now),
+                cool_down: CoolDown::default(),
+                first_token: Peak::default(),
+                tokens_per_second: Mean::default(),
+            };
+            Arc::new(Station { live: Mutex::new(live), pending: AtomicU32::new(0) })
+        };
+        self.stations.entry(id.clone()).or_insert_with(fresh).clone()
+    }
+
+    fn dock(&self, provider: &Arc<str>, now: Instant) -> Arc<Dock> {
+        if let Some(dock) = self.providers.get(provider) {
+            return dock.clone();
+        }
+        let fresh = || Arc::new(Dock { pending: AtomicU32::new(0), retries: Mutex::new(Budget::new(now)) });
+        self.providers.entry(provider.clone()).or_insert_with(fresh).clone()
+    }
+
+    /// What is measured of a target now.
+    pub fn vitals(&self, target: &Target, policy: &Policy, now: Instant) -> Vitals {
+        self.status(target, policy, now).vitals
+    }
+
+    pub fn status(&self, target: &Target, policy: &Policy, now: Instant) -> Status {
+        let Some(station) = self.stations.get(&target.id).map(|station| station.clone()) else {
+            return Status { vitals: Vitals::default(), opened: 0, cause: String::new() };
+        };
+        let live = station.live.lock();
+        let availability = if let Some(until) = live.cool_down.active(now) {
+            Availability::Cooling { remaining: until - now, cause: live.cool_down.cause }
+        } else {
+            match live.breaker.state(now) {
+                State::Open { until } => {
+                    Availability::Open { remaining: until - now, cause: live.breaker.cause().to_owned() }
+                }
+                // A probe is out: everybody else goes elsewhere until it is back.
+                State::HalfOpen if !live.breaker.would_admit(&policy.breaker, now) => {
+                    Availability::Open { remaining: PROBE_WAIT, cause: "a probe is in flight".to_owned() }
+                }
+                State::HalfOpen => Availability::HalfOpen,
+                State::Closed if self.is_full(target, now) => Availability::Full,
+                State::Closed => Availability::Closed,
+            }
+        };
+        let vitals = Vitals {
+            first_token: live.first_token.seconds().map(Duration::from_secs_f64),
+            tokens_per_second: live.tokens_per_second.get(),
+            pending: station.pending.load(Ordering::Relaxed),
+            availability,
+        };
+        let cause = match &vitals.availability {
+            Availability::Cooling { cause, .. } => (*cause).to_owned(),
+            _ => live.breaker.cause().to_owned(),
+        };
+        Status { vitals, opened: live.breaker.opened(), cause }
+    }
+
+    fn is_full(&self, target: &Target, now: Instant) -> bool {
+        let Some(limit) = target.provider.max_concurrency else { return false };
+        self.dock(&target.provider.name, now).pending.load(Ordering::Relaxed) as usize >= limit
+    }
+
+    /// Asks to send one request to a target. `None` if it has become unavailable since the plan was made.
+    pub fn begin(&self, target: &Arc<Target>, policy: &Policy, now: Instant) -> Option<Ticket> {
+        let (station, dock) = (self.station(&target.id, now), self.dock(&target.provider.name, now));
+        // The provider's place is taken first: it can be given back, a probe that never left cannot be judged.
+        let taken = dock.pending.fetch_add(1, Ordering::Relaxed) as usize;
+        if target.provider.max_concurrency.is_some_and(|limit| taken >= limit) {
+            dock.pending.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let pass = {
+            let mut live = station.live.lock();
+            if live.cool_down.active(now).is_some() { None } else { live.breaker.admit(&policy.breaker, now) }
+        };
+        let Some(pass) = pass else {
+            dock.pending.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        station.pending.fetch_add(1, Ordering::Relaxed);
+        dock.retries.lock().earn(policy.retry.budget.0);
+        Some(Ticket { station, dock, pass, policy: policy.clone(), target: target.clone(), started: now, judged: false })
+    }
+
+    /// Takes one retry from a provider's budget.
+    pub fn may_retry(&self, provider: &Arc<str>, now: Instant) -> bool {
+        self.dock(provider, now).retries.lock().spend(now)
+    }
+
+    /// A reload may have brought new keys: cool-downs because of the old ones end.
+    pub fn forgive_credentials(&self) {
+        for station in &self.stations {
+            let mut live = station.live.lock();
+            if matches!(live.cool_down.cause, "credential" | "quota_exhausted") {
+                live.cool_down = CoolDown::default();
+            }
+        }
+    }
+}
+
+/// How long others are told to wait while a probe is out.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// Permission to use a target once. Dropped without a word (the caller left), it says nothing about the target and gives
+/// the probe's place back.
+pub struct Ticket {
+    station: Arc<Station>,
+    dock: Arc<Dock>,
+    pass: Pass,
+    policy: Policy,
+    target: Arc<Target>,
+    pub started: Instant,
+    judged: bool,
+}
+
+impl Ticket {
+    /// The first token of a stream has arrived.
+    pub fn first_token(&self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+        self.station.live.lock().first_token.record(now, seconds);
+    }
+
+    /// A stream came to its end: `tokens` in `generating`.
+    pub fn streamed(&mut self, now: Instant, tokens: u64, generating: Duration) {
+        // A handful of tokens, or a burst out of a buffer, tells nothing about the pace.
+        if tokens >= 10 && generating >= Duration::from_millis(10) {
+            self.station.live.lock().tokens_per_second.record(tokens as f64 / generating.as_secs_f64());
+        }
+        self.judge(now, Outcome::Success);
+    }
+
+    /// A plain answer arrived. Only its total time is known: first token and pace are scaled alike to explain it.
+    pub fn answered(&mut self, now: Instant, tokens: u64) {
+        let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+        {
+            let mut live = self.station.live.lock();
+            let speed = &self.target.model.speed;
+            let first = live.first_token.seconds().unwrap_or(speed.first_token.as_secs_f64()).max(1e-4);
+            let pace = live.tokens_per_second.get().unwrap_or(speed.tokens_per_second).max(0.1);
+            let factor = seconds / (first + tokens as f64 / pace);
+            live.first_token.record(now, first * factor);
+            live.tokens_per_second.record(pace / factor.max(1e-6));
+        }
+        self.judge(now, Outcome::Success);
+    }
+
+    /// It failed. Returns true if this opened the breaker.
+    pub fn failed(&mut self, now: Instant, failure: &Failure) -> bool {
+        let verdict = failure.kind.verdict();
+        let cap = self.policy.retry.respect_retry_after.0;
+        let hint = failure.retry_after.map(|hint| hint.min(cap));
+        let pause = match (verdict.pause, hint) {
+            (Pause::Hinted, hint) => Some(hint),
+            (Pause::OnlyIfHinted, Some(hint)) => Some(Some(hint)),
+            (Pause::Fixed(pause), hint) => Some(Some(hint.unwrap_or(pause).max(pause))),
+            (Pause::None, _) | (Pause::OnlyIfHinted, None) => None,
+        };
+        if let Some(pause) = pause {
+            self.station.live.lock().cool_down.extend(now, pause, random(), failure.kind.as_str());
+        }
+        self.judge(now, match verdict.breaker {
+            Blow::Hard => Outcome::Failure,
+            Blow::Busy => Outcome::Busy,
+            Blow::None => Outcome::Neutral,
+        })
+    }
+
+    fn judge(&mut self, now: Instant, outcome: Outcome) -> bool {
+        if std::mem::replace(&mut self.judged, true) {
+            return false;
+        }
+        let mut live = self.station.live.lock();
+        if outcome == Outcome::Success {
+            live.cool_down.succeeded();
+        }
+        live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.judge(self.started, Outcome::Neutral);
+        self.station.pending.fetch_sub(1, Ordering::Relaxed);
+        self.dock.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A number in 0..1 for jitter.
+pub(super) fn random() -> f64 {
+    let bits = u64::from_le_bytes(uuid::Uuid::new_v4().into_bytes()[..8].try_into().expect("eight bytes"));
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}

@@ -1,0 +1,79 @@
+//! What has been tried for one request: kept where it survives a caller who leaves in the middle.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::catalog::TargetId;
+use crate::provider::failure::{Failure, FailureKind};
+
+/// One try at one target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attempt {
+    #[serde(skip)]
+    pub target: TargetId,
+    pub provider: String,
+    pub model: String,
+    /// The provider's HTTP status, if there was one.
+    pub status: Option<u16>,
+    /// `None`: it answered.
+    pub kind: Option<FailureKind>,
+    /// After the request came in.
+    pub started_ms: u64,
+    pub duration_ms: u64,
+    /// What went wrong, in words that hold no secret. For `explain`, not for callers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Trail {
+    began: Instant,
+    attempts: Mutex<Vec<Attempt>>,
+}
+
+impl Trail {
+    pub fn new(began: Instant) -> Self {
+        Self { began, attempts: Mutex::new(Vec::new()) }
+    }
+
+    /// Notes a finished attempt.
+    pub fn add(&self, target: &TargetId, started: Instant, now: Instant, status: Option<u16>, failure: Option<&Failure>) {
+        self.attempts.lock().push(Attempt {
+            target: target.clone(),
+            provider: target.provider().to_owned(),
+            model: target.model().to_owned(),
+            status: failure.map_or(status, |failure| failure.status),
+            kind: failure.map(|failure| failure.kind),
+            started_ms: millis(started.saturating_duration_since(self.began)),
+            duration_ms: millis(now.saturating_duration_since(started)),
+            message: failure.map(|failure| failure.message.clone()),
+        });
+    }
+
+    /// An answer that was noted as good has failed after all: its stream was cut.
+    pub fn spoil(&self, now: Instant, failure: &Failure) {
+        if let Some(last) = self.attempts.lock().last_mut() {
+            last.kind = Some(failure.kind);
+            last.message = Some(failure.message.clone());
+            last.duration_ms = millis(now.saturating_duration_since(self.began)).saturating_sub(last.started_ms);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.attempts.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn list(&self) -> Vec<Attempt> {
+        self.attempts.lock().clone()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

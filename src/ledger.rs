@@ -1,0 +1,6 @@
+//! Every request, whatever its end: who asked, what was decided, what was tried, what it cost.
+//!
+//! The ledger knows no SQL (see the port [`journal::Journal`]) and never loses a row for lack of time: appending is
+//! immediate, a writer saves batches, and new requests wait at [`Ledger::room`] while too many rows are unsaved.
+
+pub mod record;

@@ -1,0 +1,175 @@
+//! One request's row.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::money::NanoUsd;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Still running; never stored.
+    InProgress,
+    /// A whole answer was delivered.
+    Completed,
+    /// The stream was cut after content had been delivered; the caller was told.
+    Interrupted,
+    /// The caller left before the end (499).
+    ClientClosed,
+    /// No provider answered; the caller got an error.
+    Failed,
+    /// The request was refused before any provider was asked: invalid, unknown model, impossible hints, all targets out.
+    Rejected,
+}
+
+impl Status {
+    pub const ALL: [Self; 6] =
+        [Self::InProgress, Self::Completed, Self::Interrupted, Self::ClientClosed, Self::Failed, Self::Rejected];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Interrupted => "interrupted",
+            Self::ClientClosed => "client_closed",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// How the cache took part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheUse {
+    Hit,
+    #[default]
+    Miss,
+    /// Joined an identical request in flight.
+    Coalesced,
+    /// Neither read nor written.
+    Bypass,
+}
+
+impl CacheUse {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// One try at one target.
+#[derive(Clone, Debug, Serialize, serde::Deserialize, PartialEq)]
+pub struct AttemptRow {
+    pub provider: String,
+    pub model: String,
+    /// The provider's HTTP status, if there was one.
+    pub status: Option<u16>,
+    /// `None`: it answered. Else the failure kind, such as `rate_limited`.
+    pub kind: Option<String>,
+    /// After the request came in.
+    pub started_ms: u64,
+    pub duration_ms: u64,
+    /// What went wrong, without secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The decision behind a row; turned into JSON (the shape of `POST /v1/route`) by the writer, off the hot path.
+pub trait Decision: Send + Sync {
+    fn json(&self) -> String;
+}
+
+/// One request. Times in Unix milliseconds and milliseconds.
+#[derive(Clone)]
+pub struct Record {
+    pub id: Arc<str>,
+    pub started_unix_ms: i64,
+    /// The caller's key name; `None` without authentication.
+    pub key: Option<Arc<str>>,
+    /// What the caller wrote in `model`.
+    pub asked_model: String,
+    pub stream: bool,
+    pub status: Status,
+    /// The HTTP status that the caller saw; 499 if it left before.
+    pub http_status: u16,
+    /// The error's `code` for everything but completed requests.
+    pub error: Option<String>,
+    /// Empty if nothing was decided.
+    pub task: Arc<str>,
+    pub task_confidence: f64,
+    pub strategy: &'static str,
+    /// Who answered, or was asked last; empty if nobody was.
+    pub provider: Arc<str>,
+    pub model: String,
+    /// The answer came from the embedded demo provider: never part of real totals.
+    pub demo: bool,
+    pub cache: CacheUse,
+    pub attempts: Vec<AttemptRow>,
+    /// Targets that failed before another one answered.
+    pub failovers: u32,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub cached_tokens: u64,
+    pub reasoning_tokens: u64,
+    /// The counts are ours, not the provider's.
+    pub estimated_usage: bool,
+    /// `None`: tokens were used and the model has no known price. Zero only if nothing was used, for a hit, or if free.
+    pub cost: Option<NanoUsd>,
+    /// What a cache hit or a shared flight would have cost; `None` if unknown.
+    pub saved_by_cache: Option<NanoUsd>,
+    /// Against always using the dearest candidate; never negative.
+    pub saved_by_routing: Option<NanoUsd>,
+    pub first_token_ms: Option<u64>,
+    pub total_ms: u64,
+    /// One sentence.
+    pub reason: String,
+    pub decision: Option<Arc<dyn Decision>>,
+}
+
+impl Record {
+    /// A row about which nothing is known yet.
+    pub fn new(id: Arc<str>, started_unix_ms: i64) -> Self {
+        Self {
+            id,
+            started_unix_ms,
+            key: None,
+            asked_model: String::new(),
+            stream: false,
+            status: Status::InProgress,
+            http_status: 0,
+            error: None,
+            task: "".into(),
+            task_confidence: 0.0,
+            strategy: "",
+            provider: "".into(),
+            model: String::new(),
+            demo: false,
+            cache: CacheUse::Bypass,
+            attempts: Vec::new(),
+            failovers: 0,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            cached_tokens: 0,
+            reasoning_tokens: 0,
+            estimated_usage: false,
+            cost: Some(NanoUsd::ZERO),
+            saved_by_cache: None,
+            saved_by_routing: None,
+            first_token_ms: None,
+            total_ms: 0,
+            reason: String::new(),
+            decision: None,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Tokens before the call, tokens and money after it.
+
+pub mod estimate;
+pub mod price;

@@ -1,0 +1,25 @@
+//! Wire protocols: what is sent to a provider and what its bytes mean.
+//!
+//! Adapters are functions on bytes: they never await, never read a clock, an environment variable or the configuration.
+//! [`transport`] alone talks to the network.
+
+pub mod adapter;
+pub mod demo;
+pub mod failure;
+pub mod framing;
+pub mod openai;
+pub mod transport;
+
+use adapter::Adapter;
+
+use crate::catalog::Format;
+
+/// The adapter of a wire format.
+pub fn adapter(format: Format) -> &'static dyn Adapter {
+    match format {
+        Format::OpenAi => &openai::OpenAi,
+
+        Format::Anthropic | Format::Gemini => &openai::OpenAi, // replaced below
+        Format::Demo => &demo::Demo,
+    }
+}

@@ -1,0 +1,405 @@
+//! How a provider fails, and the one table that says what follows from each kind.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::chat::Object;
+
+/// What went wrong at a provider. The names appear in headers, logs, metrics and the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No connection: refused, DNS, TLS.
+    Connect,
+    /// The connection broke before the answer began.
+    Reset,
+    /// No first token in time.
+    Timeout,
+    /// Silence in the middle of a stream.
+    Stalled,
+    /// The stream ended without saying that it was complete.
+    Interrupted,
+    /// 429.
+    RateLimited,
+    /// The account is out of quota or credit.
+    QuotaExhausted,
+    /// 401 or 403: our key is wrong or may not do this.
+    Credential,
+    /// 503, 529 or an in-stream "overloaded".
+    Overloaded,
+    /// 500, 502, 504 and the like.
+    ServerError,
+    /// 408 or 409: worth another try.
+    Conflict,
+    /// 400 or 422: the request is wrong wherever it goes.
+    BadRequest,
+    /// The prompt does not fit this model's window.
+    ContextLength,
+    /// The provider refuses the content.
+    ContentFilter,
+    /// 404: the provider does not know the model.
+    NotFound,
+    /// 413.
+    TooLarge,
+    /// The answer is not what the protocol says: HTML, truncated JSON, no choices.
+    Malformed,
+    /// A redirect; never followed, so that no credential travels.
+    Redirect,
+    /// The request cannot be said in this provider's format.
+    Untranslatable,
+}
+
+/// What the breaker learns from an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    Hard,
+    /// Fails a probe, but is no sign of being broken.
+    Busy,
+    None,
+}
+
+/// How long the target is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    None,
+    /// As long as `Retry-After` says, else a growing pause.
+    Hinted,
+    /// Only if `Retry-After` says so.
+    OnlyIfHinted,
+    /// Fixed: waiting seconds will not help.
+    Fixed(Duration),
+}
+
+/// What follows from a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Another try on the same target can help.
+    pub retry_here: bool,
+    /// Another target can help.
+    pub next_target: bool,
+    pub breaker: Blow,
+    pub pause: Pause,
+    /// The caller's request is at fault, and the provider's reason is shown.
+    pub callers_fault: bool,
+}
+
+/// An exhausted quota does not come back in seconds (DESIGN section 10).
+const QUOTA_PAUSE: Duration = Duration::from_secs(600);
+/// A wrong key stays wrong until somebody changes it; a reload ends the pause.
+const CREDENTIAL_PAUSE: Duration = Duration::from_secs(300);
+
+impl FailureKind {
+    /// The one table.
+    pub fn verdict(self) -> Verdict {
+        let row = |retry_here, next_target, breaker, pause, callers_fault| Verdict {
+            retry_here,
+            next_target,
+            breaker,
+            pause,
+            callers_fault,
+        };
+        match self {
+            // retry here, next target, breaker, pause, caller's fault
+            Self::Connect => row(true, true, Blow::Hard, Pause::None, false),
+            Self::Reset => row(true, true, Blow::Hard, Pause::None, false),
+            Self::Timeout => row(false, true, Blow::Hard, Pause::None, false),
+            Self::Stalled => row(false, true, Blow::Hard, Pause::None, false),
+            Self::Interrupted => row(true, true, Blow::Hard, Pause::None, false),
+            Self::RateLimited => row(true, true, Blow::Busy, Pause::Hinted, false),
+            Self::QuotaExhausted => row(false, true, Blow::Busy, Pause::Fixed(QUOTA_PAUSE), false),
+            Self::Credential => row(false, true, Blow::Busy, Pause::Fixed(CREDENTIAL_PAUSE), false),
+            Self::Overloaded => row(true, true, Blow::Hard, Pause::OnlyIfHinted, false),
+            Self::ServerError => row(true, true, Blow::Hard, Pause::OnlyIfHinted, false),
+            Self::Conflict => row(true, true, Blow::None, Pause::None, false),
+            Self::BadRequest => row(false, false, Blow::None, Pause::None, true),
+            Self::ContextLength => row(false, true, Blow::None, Pause::None, true),
+            Self::ContentFilter => row(false, false, Blow::None, Pause::None, true),
+            Self::NotFound => row(false, true, Blow::None, Pause::None, false),
+            Self::TooLarge => row(false, true, Blow::None, Pause::None, true),
+            Self::Malformed => row(true, true, Blow::Hard, Pause::None, false),
+            Self::Redirect => row(false, true, Blow::Hard, Pause::None, false),
+            Self::Untranslatable => row(false, true, Blow::None, Pause::None, true),
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
+            Self::Interrupted => "interrupted",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Credential => "credential",
+            Self::Overloaded => "overloaded",
+            Self::ServerError => "server_error",
+            Self::Conflict => "conflict",
+            Self::BadRequest => "bad_request",
+            Self::ContextLength => "context_length",
+            Self::ContentFilter => "content_filter",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::Redirect => "redirect",
+            Self::Untranslatable => "untranslatable",
+        }
+    }
+
+    /// What an HTTP status means where the body says nothing more.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            300..=399 => Self::Redirect,
+            402 => Self::QuotaExhausted,
+            401 | 403 => Self::Credential,
+            404 => Self::NotFound,
+            408 | 409 => Self::Conflict,
+            413 => Self::TooLarge,
+            429 => Self::RateLimited,
+            503 | 529 => Self::Overloaded,
+            400..=499 => Self::BadRequest,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+/// One failed try.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// The provider's HTTP status, if it got that far.
+    pub status: Option<u16>,
+    pub retry_after: Option<Duration>,
+    /// The provider's own words, cut and with markup escaped. Shown to the caller only if the caller is at fault.
+    pub message: String,
+    /// The provider's error code and parameter, where it named them.
+    pub code: Option<String>,
+    pub param: Option<String>,
+}
+
+/// Longest quotation of a provider's error.
+const QUOTE_CHARS: usize = 500;
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, status: None, retry_after: None, message: message.into(), code: None, param: None }
+    }
+
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Malformed, message)
+    }
+
+    /// Reads a provider's error answer: OpenAI's shape and every near relative (protocol notes, section 5).
+    pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now_unix: i64) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let mut failure = match text.trim_start().chars().next() {
+            Some('{' | '[') => Self::of_error(&text, Some(status.as_u16())),
+            _ => None,
+        }
+        .unwrap_or_else(|| {
+            let kind = FailureKind::of_status(status.as_u16());
+            let quote = quote(&text, 200);
+            Self::new(kind, if quote.is_empty() { format!("status {}", status.as_u16()) } else { quote })
+        });
+        failure.status = Some(status.as_u16());
+        failure.retry_after = retry_after(headers, now_unix).or(failure.retry_after);
+        failure
+    }
+
+    /// Reads a JSON error object, with or without the `error` member around it. `None` if it is not one.
+    pub fn of_error(json: &str, status: Option<u16>) -> Option<Self> {
+        let json = json.trim();
+        // Google wraps errors in a list now and then.
+        let first: Option<Vec<&serde_json::value::RawValue>> = serde_json::from_str(json).ok();
+        let json = first.as_ref().and_then(|list| list.first()).map_or(json, |raw| raw.get());
+        let outer: Object<'_> = serde_json::from_str(json).ok()?;
+        let inner: Object<'_> = outer.read("error").unwrap_or_default();
+        let message = inner
+            .read::<String>("message")
+            .or_else(|| outer.read::<String>("error"))
+            .or_else(|| outer.read::<String>("message"))
+            .or_else(|| outer.read::<String>("detail"))
+            .or_else(|| outer.get("detail").map(|detail| detail.get().to_owned()))
+            .or_else(|| outer.get("error").map(|error| error.get().to_owned()))?;
+        let word = |object: &Object<'_>, name: &str| object.read::<String>(name);
+        let number = |object: &Object<'_>, name: &str| object.read::<u16>(name).filter(|code| (400..600).contains(code));
+        let code = word(&inner, "code").or_else(|| word(&outer, "code"));
+        let kind_word = word(&inner, "type").or_else(|| word(&inner, "status")).or_else(|| word(&outer, "type"));
+        let numeric = code.as_ref().and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
+        let status = status
+            .filter(|status| *status >= 400)
+            .or_else(|| number(&inner, "code").or_else(|| number(&inner, "status")))
+            .or_else(|| number(&outer, "code").or_else(|| number(&outer, "status")))
+            .or(numeric);
+        let words = [code.as_deref(), kind_word.as_deref()];
+        let kind = refine(status, &words, &message);
+        Some(Self {
+            kind,
+            status,
+            retry_after: retry_delay(json),
+            message: quote(&message, QUOTE_CHARS),
+            code: code.filter(|code| code.parse::<u16>().is_err()),
+            param: word(&inner, "param"),
+        })
+    }
+}
+
+/// The kind by status, sharpened by what the body says.
+fn refine(status: Option<u16>, words: &[Option<&str>], message: &str) -> FailureKind {
+    let said = |needles: &[&str]| {
+        words.iter().flatten().any(|word| needles.iter().any(|needle| word.to_ascii_lowercase().contains(needle)))
+    };
+    let message = message.to_ascii_lowercase();
+    let states = |needles: &[&str]| needles.iter().any(|needle| message.contains(needle));
+    let by_status = status.map(FailureKind::of_status);
+    let client_error = status.is_none_or(|status| (400..500).contains(&status));
+    if said(&["insufficient_quota", "billing", "credit", "payment"])
+        || (client_error
+            && states(&["exceeded your current quota", "credit balance is too low", "insufficient balance", "insufficient credit"]))
+    {
+        return FailureKind::QuotaExhausted;
+    }
+    if said(&["context_length_exceeded", "context_window"])
+        || (client_error
+            && states(&["prompt is too long", "maximum context length", "context window", "context_length", "exceeds the maximum number of tokens", "input token count"]))
+    {
+        return FailureKind::ContextLength;
+    }
+    if said(&["content_filter", "content_policy", "contentfilter", "responsibleaipolicy"]) {
+        return FailureKind::ContentFilter;
+    }
+    if said(&["invalid_api_key", "authentication_error", "permission_error", "unauthenticated", "permission_denied"])
+        || (client_error && states(&["api_key_invalid", "api key not valid", "invalid api key", "incorrect api key"]))
+    {
+        return FailureKind::Credential;
+    }
+    if said(&["overloaded", "unavailable"]) {
+        return FailureKind::Overloaded;
+    }
+    if said(&["rate_limit", "resource_exhausted", "too_many_requests"]) {
+        return FailureKind::RateLimited;
+    }
+    match by_status {
+        Some(kind) => kind,
+        None if said(&["invalid_request"]) => FailureKind::BadRequest,
+        None if said(&["model_not_found", "not_found"]) => FailureKind::NotFound,
+        None => FailureKind::ServerError,
+    }
+}
+
+/// Google's RetryInfo: `"retryDelay": "17s"`.
+fn retry_delay(json: &str) -> Option<Duration> {
+    let (_, rest) = json.split_once("\"retryDelay\"")?;
+    let (_, rest) = rest.split_once('"')?;
+    let (value, _) = rest.split_once('"')?;
+    crate::units::duration(value).ok()
+}
+
+/// The wait that a provider asks for, in every spelling seen: `retry-after-ms`, `retry-after` (seconds, also fractional,
+/// or an HTTP date), `x-ratelimit-reset-*` (only beside a 429's exhausted limit: `1m30s`, `12ms`). Garbage is no hint.
+pub fn retry_after(headers: &HeaderMap, now_unix: i64) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let seconds = |value: &str| value.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0 && *s < 1e9);
+    if let Some(ms) = text("retry-after-ms").and_then(seconds) {
+        return Some(Duration::from_secs_f64(ms / 1000.0));
+    }
+    if let Some(value) = text("retry-after") {
+        if let Some(seconds) = seconds(value) {
+            return Some(Duration::from_secs_f64(seconds));
+        }
+        if let Ok(wait) = crate::units::duration(value) {
+            return Some(wait);
+        }
+        let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_second();
+        return Some(Duration::from_secs(at.saturating_sub(now_unix).max(0).unsigned_abs()));
+    }
+    ["requests", "tokens"]
+        .into_iter()
+        .filter(|kind| text(&format!("x-ratelimit-remaining-{kind}")).is_some_and(|left| left == "0"))
+        .filter_map(|kind| crate::units::duration(text(&format!("x-ratelimit-reset-{kind}"))?).ok())
+        .max()
+}
+
+/// At most `limit` characters, control characters and markup made harmless.
+pub fn quote(text: &str, limit: usize) -> String {
+    let mut quoted = String::new();
+    for c in text.trim().chars().take(limit) {
+        match c {
+            '<' => quoted.push_str("&lt;"),
+            '>' => quoted.push_str("&gt;"),
+            c if c.is_control() => quoted.push(' '),
+            c => quoted.push(c),
+        }
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Failure {
+        Failure::of_answer(StatusCode::from_u16(status).expect("status"), &HeaderMap::new(), body.as_bytes(), 0)
+    }
+
+    #[test]
+    fn every_dialect_of_error_is_understood() {
+        use FailureKind::*;
+        for (status, body, kind, message) in [
+            (429, r#"{"error":{"message":"slow","type":"rate_limit_error"}}"#, RateLimited, "slow"),
+            (429, r#"{"error":{"message":"x","code":"insufficient_quota"}}"#, QuotaExhausted, "x"),
+            (400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, ContextLength, "x"),
+            (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 of 8"}}"#, ContextLength, "prompt is too long: 9 of 8"),
+            (529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Overloaded, "Overloaded"),
+            (400, r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#, Credential, "API key not valid."),
+            (401, r#"{"detail":"Unauthorized"}"#, Credential, "Unauthorized"),
+            (400, r#"{"code":"bad","error":"text of xAI"}"#, BadRequest, "text of xAI"),
+            (404, r#"{"message":"no such model"}"#, NotFound, "no such model"),
+            (422, r#"{"detail":[{"msg":"field required"}]}"#, BadRequest, r#"[{"msg":"field required"}]"#),
+            (500, "<html><b>oops</b></html>", ServerError, "&lt;html&gt;&lt;b&gt;oops&lt;/b&gt;&lt;/html&gt;"),
+            (502, "", ServerError, "status 502"),
+            (402, "{}", QuotaExhausted, "{}"),
+        ] {
+            let failure = answer(status, body);
+            assert_eq!(failure.kind, kind, "{body}");
+            assert_eq!(failure.message, message, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_read_in_every_spelling() {
+        let wait = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().expect("value"));
+            }
+            retry_after(&headers, 1_445_412_400)
+        };
+        assert_eq!(wait(&[("retry-after", "30")]), Some(Duration::from_secs(30)));
+        assert_eq!(wait(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
+        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
+        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(Duration::from_secs(80)));
+        assert_eq!(
+            wait(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "1m30s")]),
+            Some(Duration::from_secs(90))
+        );
+        for garbage in ["soon", "-5", "1e400", "NaN", ""] {
+            assert_eq!(wait(&[("retry-after", garbage)]), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn only_the_callers_own_mistakes_spare_the_breaker_and_stop_the_cascade() {
+        for kind in [FailureKind::BadRequest, FailureKind::ContentFilter] {
+            let verdict = kind.verdict();
+            assert!(verdict.callers_fault && !verdict.next_target && !verdict.retry_here);
+            assert_eq!(verdict.breaker, Blow::None);
+        }
+        for kind in [FailureKind::ServerError, FailureKind::Timeout, FailureKind::Connect, FailureKind::Malformed] {
+            assert!(kind.verdict().next_target && kind.verdict().breaker == Blow::Hard);
+        }
+        assert!(!FailureKind::Credential.verdict().retry_here, "a wrong key is never tried twice");
+    }
+}

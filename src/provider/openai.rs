@@ -1,0 +1,323 @@
+//! OpenAI's chat completions and the many servers that speak its dialect, nearly.
+//!
+//! Writing is strict, reading is lenient: the request's own members go out as the caller wrote them, and every known
+//! deviation of an answer (protocol notes, sections 5 and 6) is straightened here and nowhere else.
+
+use bytes::Bytes;
+
+use super::adapter::{Adapter, Decoder, Outgoing, Piece, Untranslatable, headers, url};
+use super::failure::{Failure, FailureKind, quote};
+use super::framing::Event;
+use crate::catalog::Target;
+use crate::chat::{
+    Choice, Chunk, ChunkChoice, Delta, Extra, Finish, Object, Reply, Request, Response, ToolCall, ToolCallDelta, Usage,
+    object,
+};
+
+/// Members that are stepwell's own and mean nothing to a provider (CONTRACT, Hints).
+pub const OURS: [&str; 3] = ["context", "provider", "models"];
+
+pub struct OpenAi;
+
+impl Adapter for OpenAi {
+    fn name(&self) -> &'static str {
+        "openai"
+    }
+
+    fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
+        Ok(Outgoing {
+            url: url(target, "/chat/completions"),
+            headers: headers(&target.provider),
+            body: body(request, target.model.upstream_id()),
+            script: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
+        let text = std::str::from_utf8(body).map_err(|_| Failure::malformed("the answer is not UTF-8"))?;
+        let mut members = object(text).map_err(|_| unreadable(text))?;
+        if members.get("error").is_some() || members.get("choices").is_none() {
+            return Err(Failure::of_error(text, None).unwrap_or_else(|| Failure::malformed("an answer without choices")));
+        }
+        let usage = members.take("usage").and_then(Usage::parse);
+        let choices: Vec<Object<'_>> =
+            members.take_as("choices").ok_or_else(|| Failure::malformed("`choices` is not a list"))?;
+        if choices.is_empty() {
+            return Err(Failure::malformed("an answer with no choices"));
+        }
+        let choices = choices.into_iter().enumerate().map(choice).collect::<Result<Vec<_>, _>>()?;
+        members.take("object");
+        Ok(Response {
+            id: members.take_as("id").unwrap_or_default(),
+            created: members.take_as("created").unwrap_or_default(),
+            model: members.take_as("model").unwrap_or_default(),
+            choices,
+            usage,
+            extra: members.rest(),
+        })
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(OpenAiStream::default())
+    }
+}
+
+/// The caller's members in their own order and bytes; only `model` and the stream options are ours.
+fn body(request: &Request, model: &str) -> Bytes {
+    let mut out = Vec::with_capacity(request.body().len() + 64);
+    let mut first = true;
+    let mut member = |name: &str, value: &[u8]| {
+        out.push(if std::mem::take(&mut first) { b'{' } else { b',' });
+        write_json(&mut out, name);
+        out.push(b':');
+        out.extend_from_slice(value);
+    };
+    for (name, value) in request.members() {
+        match name {
+            "model" => member(name, serde_json::to_string(model).unwrap_or_default().as_bytes()),
+            "stream_options" => {}
+            _ if OURS.contains(&name) => {}
+            _ => member(name, value.as_bytes()),
+        }
+    }
+    if request.stream {
+        // Usage is always asked for, for the ledger; whether the caller sees it is the caller's choice.
+        let options: Object<'_> = request.read("stream_options").unwrap_or_default();
+        let mut written = String::from("{\"include_usage\":true");
+        for (name, value) in options.0.iter().filter(|(name, _)| name != "include_usage") {
+            written.push(',');
+            written.push_str(&serde_json::to_string(name).unwrap_or_default());
+            written.push(':');
+            written.push_str(value.get());
+        }
+        written.push('}');
+        member("stream_options", written.as_bytes());
+    }
+    out.push(b'}');
+    Bytes::from(out)
+}
+
+fn write_json(out: &mut Vec<u8>, text: &str) {
+    // Writing a string to memory as JSON cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn unreadable(text: &str) -> Failure {
+    if text.trim().is_empty() {
+        return Failure::malformed("an empty answer");
+    }
+    Failure::malformed(format!("not a JSON object: {}", quote(text, 200)))
+}
+
+fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failure> {
+    if let Some(error) = members.take("error") {
+        let failure = Failure::of_error(&format!("{{\"error\":{}}}", error.get()), None);
+        return Err(failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")));
+    }
+    let mut message: Object<'_> =
+        members.take_as("message").ok_or_else(|| Failure::malformed("a choice without a message"))?;
+    let (content, thinking) = content(&mut message)?;
+    let reply = Reply {
+        content,
+        refusal: message.take_as("refusal"),
+        reasoning_content: reasoning(&mut message).or(thinking),
+        tool_calls: message.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default().into_iter().enumerate().map(tool_call).collect(),
+        extra: {
+            message.take("role");
+            message.rest()
+        },
+    };
+    let finish = finish(&mut members)?;
+    let finish = match (finish, reply.tool_calls.is_empty()) {
+        // Some layers say "stop" after a tool call (protocol notes, section 5).
+        (Some(Finish::Stop) | None, false) => Finish::ToolCalls,
+        (Some(finish), _) => finish,
+        (None, true) => return Err(Failure::malformed("a choice without a finish_reason")),
+    };
+    let index = members.take_as("index").unwrap_or(position as u32);
+    Ok(Choice { index, message: reply, finish, extra: members.rest() })
+}
+
+/// The reason why a choice ended. "error" is a failure in disguise (OpenRouter); an undocumented word is a stop.
+fn finish(members: &mut Object<'_>) -> Result<Option<Finish>, Failure> {
+    match members.take_as::<String>("finish_reason").as_deref() {
+        None | Some("" | "null") => Ok(None),
+        Some("error") => Err(Failure::new(FailureKind::ServerError, "the provider ended the answer with an error")),
+        Some(word) => Ok(Some(Finish::parse(word).unwrap_or(Finish::Stop))),
+    }
+}
+
+/// Text, and thinking where `content` is a list of typed parts (Mistral).
+fn content(message: &mut Object<'_>) -> Result<(Option<String>, Option<String>), Failure> {
+    let Some(raw) = message.take("content") else { return Ok((None, None)) };
+    if let Ok(text) = serde_json::from_str::<String>(raw.get()) {
+        return Ok((Some(text), None));
+    }
+    let parts: Vec<Object<'_>> =
+        serde_json::from_str(raw.get()).map_err(|_| Failure::malformed("`content` is neither text nor parts"))?;
+    let (mut text, mut thinking) = (String::new(), String::new());
+    for part in &parts {
+        if let Some(piece) = part.read::<String>("text") {
+            text.push_str(&piece);
+        }
+        for inner in part.read::<Vec<Object<'_>>>("thinking").unwrap_or_default() {
+            thinking.push_str(&inner.read::<String>("text").unwrap_or_default());
+        }
+    }
+    let shown = |text: String| (!text.is_empty()).then_some(text);
+    Ok((shown(text), shown(thinking)))
+}
+
+/// The reasoning text under any of its names. `reasoning_details` rides along untouched.
+fn reasoning(message: &mut Object<'_>) -> Option<String> {
+    let plain: Option<String> = message.take_as("reasoning");
+    message.take_as("reasoning_content").or(plain).filter(|text| !text.is_empty())
+}
+
+fn tool_call((position, mut call): (usize, Object<'_>)) -> ToolCall {
+    let mut function: Object<'_> = call.take_as("function").unwrap_or_default();
+    call.take("type");
+    call.take("index");
+    ToolCall {
+        id: call.take_as::<String>("id").filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{position}")),
+        name: function.take_as("name").unwrap_or_default(),
+        arguments: arguments(&mut function).unwrap_or_default(),
+        extra: call.rest(),
+    }
+}
+
+/// Arguments as JSON text; some servers send the object itself.
+fn arguments(function: &mut Object<'_>) -> Option<String> {
+    let raw = function.take("arguments")?;
+    Some(serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()))
+}
+
+/// State of one stream.
+#[derive(Default)]
+struct OpenAiStream {
+    /// Ids of the tool calls seen, by index: where a delta lacks an index, or every parallel call has index 0.
+    calls: Vec<String>,
+}
+
+impl Decoder for OpenAiStream {
+    fn event(&mut self, event: &Event, pieces: &mut Vec<Piece>) {
+        let data = event.data.trim();
+        if data.starts_with("[DONE]") {
+            return pieces.push(Piece::Done);
+        }
+        if data.is_empty() {
+            return;
+        }
+        let Ok(mut members) = object(data) else {
+            return pieces.push(Piece::Unreadable);
+        };
+        if members.get("error").is_some() || event.name == "error" {
+            let failure = Failure::of_error(data, None);
+            return pieces.push(Piece::Failure(
+                failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")),
+            ));
+        }
+        if event.stray {
+            return pieces.push(Piece::Unreadable);
+        }
+        match self.chunk(&mut members) {
+            Ok(mut chunk) => {
+                chunk.extra = members.rest();
+                pieces.push(Piece::Chunk(chunk));
+            }
+            Err(failure) => pieces.push(Piece::Failure(failure)),
+        }
+    }
+}
+
+impl OpenAiStream {
+    fn chunk(&mut self, members: &mut Object<'_>) -> Result<Chunk, Failure> {
+        members.take("object");
+        members.take("created");
+        // Padding against traffic analysis: never parsed, not passed on.
+        members.take("obfuscation");
+        let usage = members.take("usage").and_then(Usage::parse).or_else(|| {
+            // Groq's older streams carry it here.
+            members.read::<Object<'_>>("x_groq")?.get("usage").and_then(Usage::parse)
+        });
+        let mut chunk = Chunk {
+            id: members.take_as::<String>("id").filter(|id| !id.is_empty()),
+            model: members.take_as::<String>("model").filter(|model| !model.is_empty()),
+            choices: Vec::new(),
+            usage,
+            extra: Extra::new(),
+        };
+        for (position, mut choice) in members.take_as::<Vec<Object<'_>>>("choices").unwrap_or_default().into_iter().enumerate() {
+            if let Some(error) = choice.take("error") {
+                let failure = Failure::of_error(&format!("{{\"error\":{}}}", error.get()), None);
+                return Err(failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")));
+            }
+            let mut delta: Object<'_> = choice.take_as("delta").unwrap_or_default();
+            let (content, thinking) = content(&mut delta)?;
+            let fragments = delta.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default();
+            delta.take("role");
+            chunk.choices.push(ChunkChoice {
+                finish: finish(&mut choice)?,
+                index: choice.take_as("index").unwrap_or(position as u32),
+                delta: Delta {
+                    role: false,
+                    content,
+                    refusal: delta.take_as("refusal"),
+                    reasoning_content: reasoning(&mut delta).or(thinking),
+                    tool_calls: fragments.into_iter().map(|fragment| self.fragment(fragment)).collect(),
+                    extra: without_nulls(delta),
+                },
+                extra: without_nulls(choice),
+            });
+        }
+        Ok(chunk)
+    }
+
+    fn fragment(&mut self, mut call: Object<'_>) -> ToolCallDelta {
+        let mut function: Object<'_> = call.take_as("function").unwrap_or_default();
+        let id: Option<String> = call.take_as::<String>("id").filter(|id| !id.is_empty());
+        let name: Option<String> = function.take_as::<String>("name").filter(|name| !name.is_empty());
+        let given: Option<u32> = call.take_as("index");
+        call.take("type");
+        let index = self.index(given, id.as_deref(), name.is_some());
+        let first = self.calls.len() <= index as usize || self.calls[index as usize].is_empty();
+        if first {
+            self.calls.resize(index as usize + 1, String::new());
+            self.calls[index as usize] = id.clone().unwrap_or_else(|| format!("call_{index}"));
+        }
+        ToolCallDelta {
+            index,
+            // Once, with the first fragment, whatever the provider repeats.
+            id: first.then(|| self.calls[index as usize].clone()),
+            name: if first { name } else { None },
+            arguments: arguments(&mut function).unwrap_or_default(),
+            extra: call.rest(),
+        }
+    }
+
+    /// The call that a fragment belongs to. A new id or a new name is a new call even under an old index (ollama).
+    fn index(&self, given: Option<u32>, id: Option<&str>, named: bool) -> u32 {
+        /// More parallel calls than this in one turn is an attack on our memory, not an answer.
+        const MAX_CALLS: u32 = 1024;
+        let next = self.calls.len() as u32;
+        if let Some(known) = id.and_then(|id| self.calls.iter().position(|call| call == id)) {
+            return known as u32;
+        }
+        match given {
+            Some(index) if (index as usize) < self.calls.len() => {
+                if id.is_some() && named { next } else { index }
+            }
+            Some(index) => index.min(MAX_CALLS),
+            None if id.is_some() || named || next == 0 => next,
+            None => next - 1,
+        }
+        .min(MAX_CALLS)
+    }
+}
+
+/// What is left of an object, without members that say nothing.
+fn without_nulls(object: Object<'_>) -> Extra {
+    object
+        .0.into_iter().filter(|(_, value)| value.get() != "null").map(|(name, value)| (name.into(), value.to_owned())).collect()
+}

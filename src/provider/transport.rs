@@ -1,0 +1,191 @@
+//! The network: the only user of reqwest.
+//!
+//! Redirects are never followed (a credential must not travel), compressed answers are opened by the client and
+//! counted after expansion, and dropping an [`Incoming`] closes the upstream request.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dashmap::DashMap;
+use http::{HeaderMap, StatusCode};
+
+use super::adapter::Outgoing;
+use super::demo::{End, Script};
+use super::failure::{Failure, FailureKind};
+
+/// An answer longer than this after expansion is not read to its end (faults A17, B08).
+pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Idle upstream connections are kept this long; most servers close theirs after 60 to 120 s.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// Connection pools, one per connect timeout. Cheap to share; outlives reloads.
+#[derive(Default)]
+pub struct Transport {
+    clients: DashMap<Duration, reqwest::Client>,
+}
+
+/// An answer whose head has arrived.
+pub struct Incoming {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: Body,
+    received: usize,
+}
+
+enum Body {
+    Http(reqwest::Response),
+    Script(Script),
+}
+
+impl Transport {
+    /// Sends a request and waits for the head of the answer. No deadline but the connect timeout: the caller sets it by
+    /// dropping the future, which closes the connection.
+    pub async fn send(&self, outgoing: Outgoing, connect: Duration) -> Result<Incoming, Failure> {
+        if let Some(mut script) = outgoing.script {
+            script.wait_for_head().await?;
+            let (status, headers) = (script.status, script.headers.clone());
+            return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
+        }
+        let request =
+            self.client(connect)?.post(&outgoing.url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
+        let mut response = request.send().await.map_err(|error| failure(&error))?;
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
+    }
+
+    /// The models that a local OpenAI-compatible server lists; `None` if nothing answers within `deadline`.
+    pub async fn list_models(&self, base_url: &str, deadline: Duration) -> Option<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            data: Vec<Model>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Model {
+            id: String,
+        }
+        let request = self.client(deadline).ok()?.get(format!("{}/models", base_url.trim_end_matches('/'))).timeout(deadline);
+        let body = request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
+        let list: List = serde_json::from_slice(&body).ok()?;
+        Some(list.data.into_iter().map(|model| model.id).collect())
+    }
+
+    fn client(&self, connect: Duration) -> Result<reqwest::Client, Failure> {
+        if let Some(client) = self.clients.get(&connect) {
+            return Ok(client.clone());
+        }
+        let client = reqwest::Client::builder()
+            .connect_timeout(connect)
+            .redirect(reqwest::redirect::Policy::none())
+            // Without it the kernel holds back small writes: 40 ms on the first token.
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(1024)
+            .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Failure::new(FailureKind::Connect, format!("the HTTP client cannot start: {error}")))?;
+        Ok(self.clients.entry(connect).or_insert(client).clone())
+    }
+}
+
+impl Incoming {
+    /// The next bytes of the body, `None` at its end. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        let piece = match &mut self.body {
+            Body::Http(response) => response.chunk().await.map_err(|error| failure(&error)).transpose()?,
+            Body::Script(script) => script.next().await?,
+        };
+        let piece = piece.map_err(|failure| match failure.kind {
+            FailureKind::Timeout => failure,
+            _ => Failure::new(FailureKind::Interrupted, failure.message),
+        });
+        if let Ok(bytes) = &piece {
+            self.received += bytes.len();
+            if self.received > MAX_ANSWER_BYTES {
+                return Some(Err(Failure::malformed("the answer is larger than 64 MiB")));
+            }
+        }
+        Some(piece)
+    }
+
+    /// The whole body.
+    pub async fn collect(mut self) -> Result<Bytes, Failure> {
+        let Some(first) = self.next().await else { return Ok(Bytes::new()) };
+        let first = first?;
+        let Some(second) = self.next().await else { return Ok(first) };
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second?);
+        while let Some(piece) = self.next().await {
+            whole.extend_from_slice(&piece?);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The start of the body, at most `limit` bytes: enough of an error answer. A broken body gives what came.
+    pub async fn head(mut self, limit: usize) -> Bytes {
+        let mut head = BytesMut::new();
+        while let Some(Ok(piece)) = self.next().await {
+            head.extend_from_slice(&piece);
+            if head.len() >= limit {
+                head.truncate(limit);
+                break;
+            }
+        }
+        head.freeze()
+    }
+
+    /// The media type without parameters, in lower case.
+    pub fn media_type(&self) -> String {
+        let value = self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    }
+}
+
+/// What a client error means. Addresses stay out of the message: it may reach a caller.
+fn failure(error: &reqwest::Error) -> Failure {
+    if error.is_connect() {
+        let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        let last = causes.by_ref().last().map(ToString::to_string).unwrap_or_default();
+        let detail = if error.is_timeout() { "timed out".to_owned() } else { last };
+        return Failure::new(FailureKind::Connect, format!("no connection: {detail}"));
+    }
+    if error.is_timeout() {
+        return Failure::new(FailureKind::Timeout, "the provider did not answer in time");
+    }
+    if error.is_decode() {
+        return Failure::malformed("the answer cannot be decoded");
+    }
+    if error.is_builder() {
+        return Failure::new(FailureKind::Connect, "the provider's address is not a valid URL");
+    }
+    Failure::new(FailureKind::Reset, "the connection broke")
+}
+
+impl Script {
+    async fn wait_for_head(&mut self) -> Result<(), Failure> {
+        tokio::time::sleep(self.head_after).await;
+        if self.steps.is_empty() && self.end == End::Reset {
+            return Err(Failure::new(FailureKind::Reset, "the connection broke"));
+        }
+        if self.steps.is_empty() && self.end == End::Stall {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
+        if let Some((wait, _)) = self.steps.front() {
+            // An instant, kept: a call that is cancelled and made again must not start the wait anew.
+            let due = *self.due.get_or_insert_with(|| tokio::time::Instant::now() + *wait);
+            tokio::time::sleep_until(due).await;
+            self.due = None;
+            return self.steps.pop_front().map(|(_, bytes)| Ok(bytes));
+        }
+        match self.end {
+            End::Close => None,
+            End::Reset => Some(Err(Failure::new(FailureKind::Interrupted, "the connection broke"))),
+            End::Stall => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Why a target is not a candidate, in words for people and codes for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::money::NanoUsd;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    Only,
+    Avoided,
+    MaxCost { worst: Option<NanoUsd>, ceiling: NanoUsd },
+    MaxLatency { estimate: Duration, ceiling: Duration },
+    MinSkill { skill: f64, floor: f64, hinted: bool },
+    MaxPrice { side: &'static str },
+    Context { tokens: u64, window: u64 },
+    MaxOutput { tokens: u64, limit: u64 },
+    Lacks(&'static str),
+    Open { remaining: Duration, cause: String },
+    Cooling { remaining: Duration, cause: &'static str },
+    Full,
+}
+
+impl Reason {
+    /// The hint that excluded the target, if it was one.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Only => "only",
+            Self::Avoided => "avoid",
+            Self::MaxCost { .. } => "max_cost",
+            Self::MaxLatency { .. } => "max_latency",
+            Self::MinSkill { hinted: true, .. } => "min_skill",
+            Self::MaxPrice { .. } => "provider.max_price",
+            _ => return None,
+        })
+    }
+
+    /// How long until the target is let in again, if that is what keeps it out.
+    pub fn remaining(&self) -> Option<Duration> {
+        match self {
+            Self::Open { remaining, .. } | Self::Cooling { remaining, .. } => Some(*remaining),
+            Self::Full => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// One word for metrics and filters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Only => "only",
+            Self::Avoided => "avoid",
+            Self::MaxCost { .. } => "max_cost",
+            Self::MaxLatency { .. } => "max_latency",
+            Self::MinSkill { .. } => "min_skill",
+            Self::MaxPrice { .. } => "max_price",
+            Self::Context { .. } => "context",
+            Self::MaxOutput { .. } => "max_output",
+            Self::Lacks(_) => "capability",
+            Self::Open { .. } => "breaker_open",
+            Self::Cooling { .. } => "cooling",
+            Self::Full => "max_concurrency",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => write!(f, "not in hint `only`"),
+            Self::Avoided => write!(f, "named in hint `avoid`"),
+            Self::MaxCost { worst: Some(worst), ceiling } => {
+                write!(f, "hint `max_cost`: the worst case is {worst}, above {ceiling} (`max_tokens` lowers the worst case)")
+            }
+            Self::MaxCost { worst: None, ceiling } => {
+                write!(f, "hint `max_cost`: the model's price is unknown, so {ceiling} cannot be guaranteed")
+            }
+            Self::MaxLatency { estimate, ceiling } => {
+                write!(f, "hint `max_latency`: the first token is expected after {estimate:.0?}, above {ceiling:.0?}")
+            }
+            Self::MinSkill { skill, floor, hinted } => {
+                let what = if *hinted { "hint `min_skill`" } else { "configured `min_skill`" };
+                write!(f, "{what}: skill {skill:.2} is below {floor:.2}")
+            }
+            Self::MaxPrice { side } => write!(f, "hint `provider.max_price`: the {side} price is above it or unknown"),
+            Self::Context { tokens, window } => {
+                write!(f, "the request takes about {tokens} tokens, the context window holds {window}")
+            }
+            Self::MaxOutput { tokens, limit } => write!(f, "`max_tokens` {tokens} is above the model's limit {limit}"),
+            Self::Lacks(what) => write!(f, "the model does not support {what}"),
+            Self::Open { remaining, cause } => {
+                write!(f, "breaker open ({cause}), next probe in {:.1} s", remaining.as_secs_f64())
+            }
+            Self::Cooling { remaining, cause } => write!(f, "cooling down ({cause}) for {:.1} s", remaining.as_secs_f64()),
+            Self::Full => write!(f, "the provider's `max_concurrency` is reached"),
+        }
+    }
+}

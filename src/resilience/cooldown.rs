@@ -1,0 +1,60 @@
+//! A time during which something is left alone. It can be extended, never shortened.
+
+use std::time::{Duration, Instant};
+
+/// First pause without a hint; doubles up to [`MAX`] while failures go on.
+const FIRST: Duration = Duration::from_secs(5);
+/// Longest pause without a hint.
+const MAX: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Debug, Default)]
+pub struct CoolDown {
+    until: Option<Instant>,
+    /// Unhinted pauses in a row.
+    streak: u32,
+    pub cause: &'static str,
+}
+
+impl CoolDown {
+    /// When it ends, if it has not ended yet.
+    pub fn active(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
+    }
+
+    /// Leaves it alone for `hint`, or for a growing pause with up to 20 % jitter if there is none. `random` is in 0..1.
+    pub fn extend(&mut self, now: Instant, hint: Option<Duration>, random: f64, cause: &'static str) {
+        let pause = hint.unwrap_or_else(|| {
+            let pause = FIRST.saturating_mul(1 << self.streak.min(8)).min(MAX);
+            self.streak += 1;
+            pause.mul_f64(1.0 + 0.2 * random)
+        });
+        let until = now + pause;
+        if self.until.is_none_or(|current| current < until) {
+            self.until = Some(until);
+            self.cause = cause;
+        }
+    }
+
+    /// A success: the next unhinted pause starts small again.
+    pub fn succeeded(&mut self) {
+        self.streak = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_never_moves_earlier() {
+        let now = Instant::now();
+        let mut cool_down = CoolDown::default();
+        cool_down.extend(now, Some(Duration::from_secs(30)), 0.0, "rate_limited");
+        cool_down.extend(now, Some(Duration::from_secs(2)), 0.0, "rate_limited");
+        cool_down.extend(now, None, 0.0, "rate_limited");
+        assert_eq!(cool_down.active(now), Some(now + Duration::from_secs(30)));
+        cool_down.extend(now, Some(Duration::from_secs(40)), 0.0, "rate_limited");
+        assert_eq!(cool_down.active(now), Some(now + Duration::from_secs(40)));
+        assert_eq!(cool_down.active(now + Duration::from_secs(40)), None);
+    }
+}
