@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::units::{Size, Span};
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Off: neither read nor written, and identical requests in flight are not joined.

@@ -22,6 +22,8 @@ const PRICE_OFFSET: f64 = 1.28;
 const PRICE_SLOPE: f64 = 0.52;
 /// Nothing is known at all.
 const NO_DATA: f64 = 0.5;
+const LIST_PRICE: &str = "list price";
+const NOTHING: &str = "no data";
 
 /// Where a figure comes from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -125,6 +127,13 @@ impl Skills {
         Self(Arc::new(scores))
     }
 
+    /// The same with another price, which matters only where the price is all that is known.
+    pub fn priced(&self, price: Option<&Price>) -> Self {
+        let guessed =
+            matches!(&self.0.fallback.origin, Origin::Inferred { how } if [LIST_PRICE, NOTHING].contains(&&**how));
+        if guessed && self.0.tasks.is_empty() { Self::from_price(price) } else { self.clone() }
+    }
+
     /// Measured values as the embedded data has them.
     pub(super) fn measured(row: &Row) -> Self {
         let skill = |task: &str, value: f64| Skill {
@@ -156,9 +165,9 @@ impl Skills {
         let guess = match price.map(Price::blended_usd).filter(|usd| *usd > 0.0) {
             Some(usd) => {
                 let level = PRICE_OFFSET + PRICE_SLOPE * usd.log10();
-                Skill { value: 1.0 / (1.0 + (-level).exp()), origin: Origin::inferred("list price") }
+                Skill { value: 1.0 / (1.0 + (-level).exp()), origin: Origin::inferred(LIST_PRICE) }
             }
-            None => Skill { value: NO_DATA, origin: Origin::inferred("no data") },
+            None => Skill { value: NO_DATA, origin: Origin::inferred(NOTHING) },
         };
         Self::new(BTreeMap::new(), BTreeMap::new(), guess)
     }

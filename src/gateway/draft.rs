@@ -1,7 +1,6 @@
 //! A ledger row in the making: opened with the request, written exactly once, however the request ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A way to order candidates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Capability, cost and latency, weighed by `weights`.
@@ -63,6 +63,16 @@ impl Strategy {
             "weighted" | "simple_shuffle" => Self::Weighted,
             "round_robin" | "least_busy" | "usage_based_routing" | "usage_based_routing_v2" => Self::RoundRobin,
             _ => return None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Strategy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            serde::de::Error::custom(format!("`{name}` is not a strategy; known: {names}"))
         })
     }
 }

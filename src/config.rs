@@ -1,0 +1,119 @@
+//! `providers.yaml`: found, read, checked as a whole, and turned into [`Settings`].
+//!
+//! The file is read into a tree in which everything knows its place, variables are filled in, and readers take it
+//! apart. None of them stops at a mistake: all problems come together, each with file, line, column, the path in the
+//! structure and the word that was probably meant. A section of a later version is refused, never ignored.
+//!
+//! The rules that a problem is checked against live here; what a setting means stands at its type, in the module that
+//! it steers. This is the only module that reads the environment, and it does so through a function that tests replace.
+
+mod check;
+mod detect;
+mod interpolate;
+mod models;
+mod place;
+mod problem;
+mod providers;
+mod reader;
+mod sections;
+mod settings;
+mod template;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+
+pub use detect::{Candidate, Detected, local_candidates, with_local};
+pub use place::{Source, data_dir, environment, locate};
+pub use problem::{Problem, Problems};
+pub use settings::{Level, LogFormat, Logging, Server, Settings, Storage, Upstream};
+pub use template::template;
+
+use interpolate::Values;
+use problem::Report;
+use reader::Item;
+use tree::{Node, Place, Value};
+
+/// Largest configuration file. A file of a thousand models has a tenth of it.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// A configuration, and what is known about how it came to be.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub origin: Origin,
+    /// To be watched: the file itself and those that it takes values from.
+    pub files: Vec<PathBuf>,
+    /// What works, but probably not as intended. For the log.
+    pub warnings: Vec<String>,
+}
+
+/// Where a configuration came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    File(PathBuf),
+    /// No file; these were found.
+    Detected(Vec<Detected>),
+    /// No file, and nothing was found.
+    Demo,
+}
+
+/// Loads and checks. `env` is [`environment`] outside of tests.
+pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    match source {
+        Source::File(path) => {
+            let text = read(path).map_err(|message| Problems::of_file(path, message))?;
+            parse(path, &text, env, today())
+        }
+        Source::Detect => Ok(detect::detected(env, today())),
+        Source::Demo => Ok(Loaded {
+            settings: detect::demo(today()),
+            origin: Origin::Demo,
+            files: Vec::new(),
+            warnings: Vec::new(),
+        }),
+    }
+}
+
+fn today() -> Date {
+    jiff::Zoned::now().date()
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if size > LARGEST_FILE {
+        return Err(format!("has {size} bytes; a configuration has at most {LARGEST_FILE}"));
+    }
+    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// Checks a text as if it were the content of `path`. Reads only the files that `${file:..}` names.
+fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    // A byte order mark, which some editors write, is no part of the YAML.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let report = Report::new(&file, text);
+    let mut tree = match tree::parse(text) {
+        Ok(tree) => tree,
+        Err(malformed) => {
+            report.problem(malformed.at, "", malformed.message);
+            Node { value: Value::Broken, at: malformed.at, hidden: false }
+        }
+    };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut values = Values { env, directory, report: &report, files: vec![path.to_owned()] };
+    values.fill(&mut tree, "");
+    let mut files = values.files;
+    files.sort();
+    files.dedup();
+    if matches!(tree.value, Value::Nothing) {
+        report.problem(Place::default(), "", "the file is empty; `stepwell init` writes one to start from");
+    }
+    let settings = check::settings(&Item { node: &tree, path: String::new(), report: &report }, env, today);
+    let warnings = report.finish()?;
+    Ok(Loaded { settings, origin: Origin::File(path.to_owned()), files, warnings })
+}

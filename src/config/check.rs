@@ -1,0 +1,108 @@
+//! The file as a whole: its sections in turn, and the rules that span them.
+
+use jiff::civil::Date;
+
+use super::problem::closest;
+use super::providers::{self, Surroundings};
+use super::reader::{Item, Section};
+use super::sections;
+use super::settings::{Settings, Upstream};
+
+/// Sections of later versions. Refused, so that nobody believes them to be in force.
+const LATER: [&str; 12] = [
+    "overload",
+    "auth",
+    "tiers",
+    "budgets",
+    "shared",
+    "queue",
+    "jobs",
+    "rollout",
+    "experiments",
+    "hedge",
+    "ensemble",
+    "telemetry",
+];
+
+/// Reads everything; whether it is usable, the report knows.
+pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
+    let mut settings = Settings::empty();
+    let Some(mut file) = root.section() else { return settings };
+    settings.upstream = sections::upstream(&mut file, &Upstream::default());
+
+    let listed = file.get("providers");
+    // Written, but unusable: what refers to them is not to blame.
+    let mut broken = Vec::new();
+    for (entry, item) in listed.as_ref().map(|item| item.named("a map of providers")).unwrap_or_default() {
+        let around = Surroundings { env, today, upstream: &settings.upstream };
+        let Some(configured) = providers::provider(entry, &item, &around) else {
+            broken.push(entry.key.as_str());
+            continue;
+        };
+        let name = configured.provider.name.to_string();
+        if settings.providers.iter().any(|provider| provider.name == configured.provider.name) {
+            continue; // written twice, and reported
+        }
+        if configured.discover {
+            settings.discover.push(configured.provider.clone());
+        }
+        settings.overrides.extend(configured.upstream.map(|upstream| (name, upstream)));
+        settings.targets.extend(configured.targets);
+        settings.providers.push(configured.provider);
+    }
+    if settings.targets.is_empty() && settings.discover.is_empty() && file.report.is_clean() {
+        let message = "nobody can answer: name at least one provider under `providers`";
+        file.report.problem(file.at, "providers", message);
+    }
+
+    if let Some(item) = file.get("tasks") {
+        settings.tasks = sections::tasks(&item);
+    }
+    if let Some(item) = file.get("routing") {
+        if let Some(section) = item.section() {
+            settings.routing = sections::routing(section);
+        }
+        aliases(&item, &settings, &broken);
+    }
+    settings.when_impossible = file.section("hints").map(sections::hints).unwrap_or_default();
+    settings.cache = file.section("cache").map(sections::cache).unwrap_or_default();
+    settings.server = file.section("server").map(sections::server).unwrap_or_default();
+    settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
+    settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
+    finish(file);
+    settings
+}
+
+fn finish(file: Section<'_>) {
+    file.finish_with(|key| LATER.contains(&key).then(|| format!("`{key}` does not exist yet in this version")));
+}
+
+/// Every entry of `only` and `avoid` must mean somebody, or a typing error would quietly allow or forbid the wrong ones.
+fn aliases(routing: &Item<'_>, settings: &Settings, broken: &[&str]) {
+    let Some(mut routing) = routing.section() else { return };
+    let aliases = routing.get("aliases");
+    for (_, alias) in aliases.map(|item| item.named("a map of aliases")).unwrap_or_default() {
+        let Some(mut section) = alias.section() else { continue };
+        for item in [section.get("only"), section.get("avoid")].into_iter().flatten() {
+            for (item, name) in item.texts("a list of providers or provider/model").unwrap_or_default() {
+                match_target(&item, name, settings, broken);
+            }
+        }
+    }
+}
+
+fn match_target(item: &Item<'_>, name: &str, settings: &Settings, broken: &[&str]) {
+    let provider = name.split('/').next().unwrap_or_default();
+    let unasked = settings.discover.iter().any(|other| &*other.name == provider);
+    let known = settings.provider(name).is_some() || settings.targets.iter().any(|target| target.id.as_str() == name);
+    if known || unasked || broken.contains(&provider) {
+        return;
+    }
+    let bare = settings.targets.iter().find(|target| target.model.id == name).map(|target| target.id.to_string());
+    let names = || {
+        let providers = settings.providers.iter().map(|provider| &*provider.name);
+        providers.chain(settings.targets.iter().map(|target| target.id.as_str()))
+    };
+    let suggestion = bare.or_else(|| closest(name, names()));
+    item.suggest(format!("{} is neither a provider nor a provider/model here", item.shown()), suggestion);
+}

@@ -1,0 +1,224 @@
+//! What is wrong with a configuration, said so that it can be put right at once.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::Path;
+
+use super::tree::Place;
+
+/// Words in a key that say its value is nobody's business.
+const SECRET_WORDS: [&str; 7] = ["key", "kye", "token", "secret", "password", "auth", "credential"];
+/// How keys of well-known providers begin, wherever they stand.
+const SECRET_STARTS: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-", "csk-"];
+
+/// One mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// As the user named it.
+    pub file: String,
+    /// From 1; 0 if the problem has no place in the file.
+    pub line: usize,
+    pub column: usize,
+    /// Where in the structure: `providers.openai.models[0].price`.
+    pub path: String,
+    pub message: String,
+    /// The word that was probably meant.
+    pub suggestion: Option<String>,
+    /// The line of the file, with anything that looks like a secret masked.
+    pub snippet: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, ": {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)?;
+        if let Some(suggestion) = &self.suggestion {
+            write!(f, "; did you mean `{suggestion}`?")?;
+        }
+        if let Some(snippet) = &self.snippet {
+            let number = self.line.to_string();
+            let blank = " ".repeat(number.len());
+            write!(f, "\n  {number} | {snippet}\n  {blank} | {}^", " ".repeat(self.column.saturating_sub(1)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong, in the order of the file. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// The file as a whole cannot be used.
+    pub(super) fn of_file(path: &Path, message: String) -> Self {
+        let report = Problem {
+            file: path.display().to_string(),
+            line: 0,
+            column: 0,
+            path: String::new(),
+            message,
+            suggestion: None,
+            snippet: None,
+        };
+        Self(vec![report])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "{problem}")?;
+        }
+        match self.0.len() {
+            1 => write!(f, "1 problem"),
+            many => write!(f, "{many} problems"),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects problems while the file is read. Shared by all readers of one file.
+pub(super) struct Report<'a> {
+    file: &'a str,
+    text: &'a str,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(file: &'a str, text: &'a str) -> Self {
+        Self { file, text, problems: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    pub fn problem(&self, at: Place, path: &str, message: impl Into<String>) {
+        self.suggest(at, path, message, None);
+    }
+
+    /// A problem with the word that was probably meant.
+    pub fn suggest(&self, at: Place, path: &str, message: impl Into<String>, suggestion: Option<String>) {
+        let line = at.line.checked_sub(1).and_then(|index| self.text.lines().nth(index));
+        self.problems.borrow_mut().push(Problem {
+            file: self.file.to_owned(),
+            line: at.line,
+            column: at.column,
+            path: path.to_owned(),
+            message: message.into(),
+            suggestion,
+            snippet: line.map(|line| masked(line, path.contains("headers"))),
+        });
+    }
+
+    /// Something that works, but probably not as intended.
+    pub fn warn(&self, at: Place, path: &str, message: &str) {
+        let place = if at.line > 0 { format!(":{}", at.line) } else { String::new() };
+        self.warnings.borrow_mut().push(format!("{}{place}: {path}: {message}", self.file));
+    }
+
+    pub fn is_clean(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
+    pub fn finish(self) -> Result<Vec<String>, Problems> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        // A value that two rules look at is reported twice.
+        let mut unique: Vec<Problem> = Vec::new();
+        for problem in problems {
+            if !unique.contains(&problem) {
+                unique.push(problem);
+            }
+        }
+        if unique.is_empty() { Ok(self.warnings.into_inner()) } else { Err(Problems(unique)) }
+    }
+}
+
+/// The line with values masked that look like secrets. `${NAME}` stays: it says what to set.
+fn masked(line: &str, all_values: bool) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut secret = false;
+    for piece in pieces(line) {
+        let (before, word) = piece.split_at(piece.len() - piece.trim_start().len());
+        shown.push_str(before);
+        let bare = word.trim_end().trim_end_matches([',', '}', ']']).trim_matches(['"', '\'']);
+        if let Some(key) = word.trim_end().strip_suffix(':') {
+            let key = key.trim_matches(['"', '\'', '{', ' ']).to_ascii_lowercase();
+            secret = SECRET_WORDS.iter().any(|word| key.contains(word)) || (all_values && key != "headers");
+            shown.push_str(word);
+        } else if !bare.is_empty()
+            && !bare.starts_with("${")
+            && (secret || SECRET_STARTS.iter().any(|start| bare.starts_with(start)))
+        {
+            // As long as the value, so that the caret below still points at the right place.
+            let stars = "*".repeat(bare.chars().count());
+            shown.push_str(&word.replacen(bare, &stars, 1));
+        } else {
+            shown.push_str(word);
+        }
+    }
+    shown
+}
+
+/// The line cut after every key (`name:`) and every value, keeping all characters.
+fn pieces(line: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let bytes = line.as_bytes();
+    for (at, byte) in line.bytes().enumerate() {
+        let ends_key = byte == b':' && bytes.get(at + 1).is_none_or(|next| *next == b' ');
+        if ends_key || byte == b',' || (byte == b'{' && !line[..at].ends_with('$')) {
+            pieces.push(&line[start..=at]);
+            start = at + 1;
+        }
+    }
+    pieces.push(&line[start..]);
+    pieces
+}
+
+/// The candidate that `word` was probably meant to be: close in spelling, not merely the least far.
+pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<String> {
+    let lower = word.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_ascii_lowercase()), candidate))
+        .filter(|(similarity, candidate)| {
+            let edits = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
+            *similarity > 0.85 || edits <= candidate.len().max(4) / 4
+        })
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_shown_without_its_secrets() {
+        for (line, shown) in [
+            ("    api_key: sk-abc123", "    api_key: *********"),
+            ("    api_kye: 'abc'", "    api_kye: '***'"),
+            ("  openai: { api_key: abc, weight: 2 }", "  openai: { api_key: ***, weight: 2 }"),
+            ("    api_key: ${OPENAI_API_KEY}", "    api_key: ${OPENAI_API_KEY}"),
+            ("    base_url: sk-oops", "    base_url: *******"),
+            ("    weight: heavy", "    weight: heavy"),
+        ] {
+            assert_eq!(masked(line, false), shown);
+        }
+        assert_eq!(masked("    x-team: blue", true), "    x-team: ****");
+    }
+
+    #[test]
+    fn only_a_close_word_is_suggested() {
+        let known = ["providers", "routing", "timeouts"];
+        assert_eq!(closest("provders", known).as_deref(), Some("providers"));
+        assert_eq!(closest("Timeout", known).as_deref(), Some("timeouts"));
+        assert_eq!(closest("banana", known), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! A configuration, checked: everything that the rest of the program needs to know, with defaults filled in.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::{Provider, Target};
+use crate::dispatch::settings::{Retry, Timeouts};
+use crate::rank::settings::WhenImpossible;
+use crate::resilience::breaker;
+use crate::units::{Size, Span};
+use crate::{cache, classify, rank};
+
+/// All of `providers.yaml`, checked and complete.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// In the order of the file.
+    pub providers: Vec<Arc<Provider>>,
+    /// Every model at every provider; providers in order, then models in order.
+    pub targets: Vec<Arc<Target>>,
+    /// Providers whose models are not known yet: ask them, then call [`Settings::with_models`].
+    pub discover: Vec<Arc<Provider>>,
+    pub tasks: classify::settings::Settings,
+    pub routing: rank::settings::Settings,
+    pub when_impossible: WhenImpossible,
+    /// What holds for all providers; [`Settings::upstream`] has what holds for one.
+    pub upstream: Upstream,
+    /// By provider, where the file says something else than for all.
+    pub overrides: BTreeMap<String, Upstream>,
+    pub cache: cache::settings::Settings,
+    pub server: Server,
+    pub storage: Storage,
+    pub logging: Logging,
+}
+
+/// How a provider is treated: when to give up, when to try again, when to leave it alone.
+#[derive(Clone, Debug, Default)]
+pub struct Upstream {
+    pub breaker: breaker::Settings,
+    pub retry: Retry,
+    pub timeouts: Timeouts,
+}
+
+impl Settings {
+    /// The settings in force for one provider.
+    pub fn upstream(&self, provider: &str) -> &Upstream {
+        self.overrides.get(provider).unwrap_or(&self.upstream)
+    }
+
+    pub fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| &*provider.name == name)
+    }
+}
+
+/// Where and how requests come in.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listen: SocketAddr,
+    /// Longest request body; a longer one is answered 413. 1KB to 1GB.
+    pub body_limit: Size,
+    /// How long requests under way may take when the server stops.
+    pub shutdown_grace: Span,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
+            body_limit: Size(20_000_000),
+            shutdown_grace: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// Where usage and decisions are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// SQLite in the data directory.
+    #[default]
+    Embedded,
+    /// SQLite in this file.
+    Sqlite(PathBuf),
+}
+
+/// What is written to the log. Prompts and answers never are, so there is nothing to set about them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Logging {
+    pub level: Level,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    pub(super) const CHOICES: [(&'static str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    Pretty,
+    Json,
+}
+
+impl LogFormat {
+    pub(super) const CHOICES: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("pretty", Self::Pretty), ("json", Self::Json)];
+}
