@@ -1,0 +1,15 @@
+//! What the outside sees: the only module, besides `app`, that knows axum and HTTP status codes.
+//!
+//! [`router`] has every path on one page, [`edge`] every layer in one list.
+
+pub mod chat;
+pub mod edge;
+pub mod error;
+pub mod health;
+pub mod hints;
+pub mod models;
+pub mod requests;
+pub mod route;
+pub mod router;
+pub mod sse;
+pub mod usage;

@@ -1,0 +1,173 @@
+//! `POST /v1/chat/completions`: bytes in, an answer or an event stream out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::edge::request_id;
+use super::error::ApiError;
+use super::{hints, sse};
+use crate::chat;
+use crate::gateway::error::Error;
+use crate::gateway::reply::{self, Head, Reply};
+use crate::gateway::{Gateway, Inbound};
+use crate::money;
+
+pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+    let began = Instant::now();
+    let id = request_id(&headers).to_owned();
+    let inbound = match inbound(&gateway, &headers, body, began).await {
+        Ok(inbound) => inbound,
+        Err(error) => return error.respond(&id),
+    };
+    let warnings: Vec<String> =
+        inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")).collect();
+    let options = sse::Options {
+        request_id: inbound.id.clone(),
+        stream: inbound.request.stream,
+        include_usage: inbound.request.include_usage,
+        explain: inbound.hints.explain,
+    };
+    if !inbound.request.stream {
+        return match gateway.complete(inbound).await {
+            Ok(reply) => respond(reply, options, began, warnings),
+            Err(error) => ApiError::from(error).respond(&id),
+        };
+    }
+    // The 200 is held back until there is content, so that a failure before it is still a status: but not for ever.
+    let mut pending: sse::Pending = Box::pin(async move { gateway.complete(inbound).await });
+    match tokio::time::timeout(sse::KEEP_ALIVE, &mut pending).await {
+        Ok(Ok(reply)) => respond(reply, options, began, warnings),
+        Ok(Err(error)) => ApiError::from(error).respond(&id),
+        Err(_) => event_stream(sse::patient_body(pending, options)),
+    }
+}
+
+/// Reads and validates a request. Used by every path that takes a chat body.
+pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, ApiError> {
+    let limit = gateway.rules().settings.server.body_limit.0;
+    let body = read(headers, body, limit).await?;
+    let request = chat::Request::parse(body).map_err(Error::from)?;
+    let hints = hints::read(headers, &request)?;
+    let cache_control = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let says = |word: &str| cache_control.split(',').any(|part| part.trim().eq_ignore_ascii_case(word));
+    Ok(Inbound {
+        request,
+        hints,
+        id: request_id(headers).into(),
+        began,
+        began_unix_ms: jiff::Timestamp::now().as_millisecond(),
+        partition: "".into(),
+        no_store: says("no-store"),
+        refresh: says("no-cache"),
+    })
+}
+
+async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("the body is larger than {limit} bytes (`server.body_limit`)");
+        ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", None, message)
+    };
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let read = axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    match tokio::time::timeout(BODY_DEADLINE, read).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(ApiError::request(StatusCode::BAD_REQUEST, "incomplete_body", None, "the body could not be read to its end")),
+        Err(_) => Err(ApiError::request(StatusCode::REQUEST_TIMEOUT, "body_timeout", None, "the body did not arrive within 30 s")),
+    }
+}
+
+/// How long a client may take to send its body (faults C02).
+const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn respond(reply: Reply, options: sse::Options, began: Instant, mut warnings: Vec<String>) -> Response {
+    let Reply { head, body } = reply;
+    warnings.extend(head.warnings.iter().cloned());
+    let mut response = match body {
+        reply::Body::Whole(whole) if options.stream => {
+            // The provider answered in one piece although a stream was asked for.
+            event_stream(Body::from(sse::whole(&head, &whole, &options)))
+        }
+        reply::Body::Whole(whole) => {
+            let cost = whole.usage.as_ref().and_then(|usage| usage.cost);
+            let mut bytes = serde_json::to_vec(&*whole).unwrap_or_default();
+            if options.explain {
+                bytes.pop();
+                bytes.extend_from_slice(b",\"stepwell\":");
+                bytes.extend_from_slice(&decision(&head, &options.request_id));
+                bytes.push(b'}');
+            }
+            let mut response = Response::new(Body::from(bytes));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            // Unknown is said as unknown, never as 0.
+            put(headers, "x-stepwell-cost-usd", &cost.map_or("unknown".to_owned(), money::decimal));
+            response
+        }
+        reply::Body::Stream(stream) => event_stream(sse::body(&head, stream, options)),
+    };
+    describe(response.headers_mut(), &head, began, &warnings);
+    response
+}
+
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    // Exactly this: some clients compare the whole value.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[String]) {
+    put(headers, "x-stepwell-provider", &head.provider);
+    put(headers, "x-stepwell-model", &head.target_model);
+    put(headers, "x-stepwell-task", &head.task);
+    headers.insert(HeaderName::from_static("x-stepwell-strategy"), HeaderValue::from_static(head.strategy));
+    put(headers, "x-stepwell-reason", &head.reason);
+    headers.insert(HeaderName::from_static("x-stepwell-attempts"), HeaderValue::from(head.attempts));
+    headers.insert(HeaderName::from_static("x-stepwell-cache"), HeaderValue::from_static(head.cache.as_str()));
+    let elapsed = began.elapsed();
+    headers.insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
+    put(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
+    if !warnings.is_empty() {
+        put(headers, "x-stepwell-warnings", &warnings.join("; "));
+    }
+}
+
+/// Sets a header to text that may hold anything.
+fn put(headers: &mut HeaderMap, name: &'static str, text: &str) {
+    let value = HeaderValue::from_str(text).unwrap_or_else(|_| {
+        let plain: String = text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+        HeaderValue::try_from(plain).unwrap_or_else(|_| HeaderValue::from_static(""))
+    });
+    headers.insert(HeaderName::from_static(name), value);
+}
+
+/// The `stepwell` object of an explained answer.
+pub fn decision(head: &Head, request_id: &str) -> Vec<u8> {
+    let explanation = head.explanation.as_deref().and_then(|explanation| serde_json::to_value(explanation).ok());
+    let decision = json!({
+        "request_id": request_id,
+        "provider": *head.provider,
+        "model": head.target_model,
+        "attempts": head.attempts,
+        "cache": head.cache.as_str(),
+        "reason": head.reason,
+        "decision": explanation,
+    });
+    decision.to_string().into_bytes()
+}

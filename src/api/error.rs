@@ -1,0 +1,195 @@
+//! The only place where an error becomes a status and an OpenAI error body.
+//!
+//! `{"error": {"message", "type", "param", "code", "stepwell": {"request_id", "attempts"}}}`: the types are chosen so that
+//! the official SDKs raise the class that says what happened. No upstream secret, no internal name, no stack trace.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::gateway::error::Error;
+use crate::provider::failure::{Failure, FailureKind};
+
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+    kind: &'static str,
+    param: Option<String>,
+    code: Option<String>,
+    /// Further members of the `stepwell` object.
+    details: serde_json::Map<String, Value>,
+    retry_after_seconds: Option<u64>,
+    /// `Some(false)`: an SDK that tries again only wastes its time.
+    should_retry: Option<bool>,
+}
+
+impl ApiError {
+    /// 400 and its neighbours: the request is wrong.
+    pub fn request(status: StatusCode, code: &str, param: Option<&str>, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            kind: "invalid_request_error",
+            param: param.map(str::to_owned),
+            code: Some(code.to_owned()),
+            details: serde_json::Map::new(),
+            retry_after_seconds: None,
+            should_retry: None,
+        }
+    }
+
+    /// 500: our own fault, logged by whoever found it.
+    pub fn internal() -> Self {
+        Self { kind: "server_error", ..Self::request(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None, "an internal error; the log has the request id") }
+    }
+
+    /// 503: a part of the router itself cannot work right now.
+    pub fn unavailable(code: &str, message: impl Into<String>) -> Self {
+        Self { kind: "server_error", ..Self::request(StatusCode::SERVICE_UNAVAILABLE, code, None, message) }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn code(&self) -> Option<&str> {
+        self.code.as_deref()
+    }
+
+    /// The body. `request_id` is what the answer's `x-request-id` says.
+    pub fn body(&self, request_id: &str) -> Value {
+        let mut details = self.details.clone();
+        details.insert("request_id".to_owned(), json!(request_id));
+        details.entry("attempts").or_insert_with(|| json!([]));
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+            "stepwell": details,
+        }})
+    }
+
+    pub fn respond(&self, request_id: &str) -> Response {
+        let mut response = Response::new(Body::from(self.body(request_id).to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(should) = self.should_retry {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static(if should { "true" } else { "false" }));
+        }
+        response
+    }
+}
+
+/// Without a request id at hand: the edge layer fills in the header, the body says null.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.respond("")
+    }
+}
+
+impl From<&Error> for ApiError {
+    fn from(error: &Error) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut api = Self::request(status, error.code(), None, error.to_string());
+        api.kind = kind(status, error.code());
+        match error {
+            Error::Invalid(invalid) => api.param.clone_from(&invalid.param),
+            Error::BadHint(bad) => api.param = Some(bad.hint.clone()),
+            Error::UnknownModel(_) => api.param = Some("model".to_owned()),
+            Error::ContextLength(_) => api.param = Some("messages".to_owned()),
+            Error::NoCandidate(_) => {}
+            Error::Unavailable { retry_after, .. } => api.retry_after_seconds = Some(ceil(*retry_after)),
+            Error::Upstream { failure, attempts, retry_after, .. } => {
+                api.param.clone_from(&failure.param);
+                let attempts: Vec<Value> = attempts
+                    .iter()
+                    .map(|attempt| {
+                        json!({
+                            "provider": attempt.provider,
+                            "model": attempt.model,
+                            "status": attempt.status,
+                            "kind": attempt.kind.map(FailureKind::as_str),
+                            "duration_ms": attempt.duration_ms,
+                        })
+                    })
+                    .collect();
+                api.details.insert("attempts".to_owned(), json!(attempts));
+                let transient = matches!(
+                    failure.kind,
+                    FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict
+                );
+                api.retry_after_seconds =
+                    failure.retry_after.filter(|_| transient).or(*retry_after).filter(|_| api.status.as_u16() >= 429).map(ceil);
+            }
+        }
+        if let Error::NoCandidate(explanation) | Error::ContextLength(explanation) | Error::Unavailable { explanation, .. } = error {
+            let excluded: Vec<Value> = explanation
+                .plan
+                .excluded
+                .iter()
+                .map(|excluded| {
+                    json!({
+                        "provider": *excluded.target.provider.name,
+                        "model": excluded.target.model.id,
+                        "reason": excluded.reason.to_string(),
+                        "hint": excluded.reason.hint(),
+                    })
+                })
+                .collect();
+            api.details.insert("excluded".to_owned(), json!(excluded));
+        }
+        // An SDK retries 408, 409, 429 and 5xx by itself: it should not where nothing will have healed.
+        let hopeless = matches!(error, Error::Upstream { failure, .. }
+            if matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Credential | FailureKind::Redirect));
+        if error.is_callers_fault() || hopeless {
+            api.should_retry = Some(false);
+        }
+        api
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// The error event of a stream that fails after content was delivered.
+pub fn interrupted(failure: &Failure, target: &str, request_id: &str) -> Value {
+    let reason = match failure.kind {
+        FailureKind::Stalled => "stalled",
+        FailureKind::Timeout => "took too long",
+        _ => "was cut",
+    };
+    json!({"error": {
+        "message": format!("the answer of `{target}` {reason} before it was complete; what was delivered is not the whole answer"),
+        "type": "server_error",
+        "param": null,
+        "code": "upstream_stream_interrupted",
+        "stepwell": {"request_id": request_id, "kind": failure.kind.as_str()},
+    }})
+}
+
+fn kind(status: StatusCode, code: &str) -> &'static str {
+    match status.as_u16() {
+        429 if code == "insufficient_quota" => "insufficient_quota",
+        429 => "rate_limit_exceeded",
+        500..=599 => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+fn ceil(duration: std::time::Duration) -> u64 {
+    duration.as_secs_f64().ceil().max(1.0) as u64
+}
