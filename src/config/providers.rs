@@ -62,6 +62,10 @@ pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>
         return None;
     }
     let mut section = item.section()?;
+    if section.get("api_key").is_some_and(|item| item.is_emptied()) {
+        item.report.warn(entry.key_at, &item.path, "left out, because its key is empty");
+        return None;
+    }
     let format = section.get("format").and_then(|item| Some((item.clone(), item.choice(&WIRES)?)));
     let url = section.get("base_url").and_then(|item| Some((item.clone(), item.text()?.trim_end_matches('/'))));
 

@@ -199,6 +199,10 @@ fn a_value_from_a_variable_is_never_shown() {
     assert!(!all.contains("sk-openai"), "{all}");
     let inline = problem("providers:\n  openai:\n    api_kye: my-own-secret");
     assert!(!inline.contains("my-own-secret"), "{inline}");
+    let misplaced = problem("providers:\n  openai: my-own-secret");
+    assert!(misplaced.contains("expected a map of settings, got text") && !misplaced.contains("my-own"), "{misplaced}");
+    let elsewhere = problem("providers: { demo: { weight: sk-abcdef } }");
+    assert!(!elsewhere.contains("abcdef"), "{elsewhere}");
     let wrong = problem("providers:\n  demo:\n    headers:\n      x-a: [my-own-secret]");
     assert!(!wrong.contains("my-own-secret"), "{wrong}");
 }
@@ -321,6 +325,15 @@ fn without_a_file_the_environment_decides() {
 }
 
 #[test]
+fn loading_is_quick_enough_to_start_in_no_time() {
+    let text = "providers: { openai: , anthropic: , demo: }";
+    let started = std::time::Instant::now();
+    load(text);
+    // 7 ms in a debug build; the bound leaves room for a busy machine.
+    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+}
+
+#[test]
 fn the_templates_are_valid() {
     assert_eq!(load(&template(false, &env)).settings.providers.len(), 1);
     let from_env = template(true, &env);
@@ -344,6 +357,51 @@ fn files_and_directories_have_their_order() {
     assert_eq!(locate(Some(Path::new("/d.yaml")), &named), Source::File("/d.yaml".into()));
     let missing = super::load(&Source::File("/nowhere/providers.yaml".into()), &named).expect_err("no file");
     assert!(missing.to_string().starts_with("/nowhere/providers.yaml: cannot be read"), "{missing}");
+}
+
+/// The shipped reference manual.
+const MANUAL: &str = include_str!("../../providers.yaml");
+
+#[test]
+fn the_manual_is_a_valid_file() {
+    let loaded = load(MANUAL);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.settings.providers.len(), 3);
+    let bare = parse(Path::new("providers.yaml"), MANUAL, &|_| None, TODAY).expect("valid without any variable");
+    assert_eq!(bare.settings.providers.iter().map(|provider| &*provider.name).collect::<Vec<_>>(), ["demo"]);
+    assert_eq!(bare.warnings.len(), 2, "{:?}", bare.warnings);
+}
+
+/// Settings that have no `PartialEq` are compared as they print.
+fn shown(settings: &Settings) -> String {
+    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, .. } = settings;
+    let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
+    format!("{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?}")
+}
+
+#[test]
+fn the_defaults_in_the_manual_are_those_of_the_code() {
+    let written = settings(&MANUAL.replace("#: ", ""));
+    assert_eq!(written.providers.len(), 5, "the examples are valid too");
+    assert_eq!(shown(&written), shown(&Settings::empty()));
+    let mentioned = MANUAL.lines().filter(|line| line.trim_start().starts_with("#: ")).count();
+    assert!(mentioned >= 28, "{mentioned} defaults are shown");
+}
+
+#[test]
+fn the_manual_shows_no_default_that_is_ignored() {
+    // What stands behind `#:` is read, and not only skipped as a comment.
+    let broken = MANUAL.replace("#: ", "").replace("probes: 1", "probes: 99").replace("level: info", "level: loud");
+    assert_eq!(problems(&broken).len(), 2);
+}
+
+#[test]
+fn an_empty_fallback_leaves_a_provider_out() {
+    let loaded = load(
+        "providers: { groq: { api_key: '${GROQ_API_KEY:-}' }, demo: }\nrouting: { aliases: { a: { only: [groq] } } }",
+    );
+    assert_eq!(loaded.settings.providers.len(), 1);
+    assert!(loaded.warnings[0].contains("providers.groq: left out, because its key is empty"));
 }
 
 proptest! {
