@@ -21,3 +21,5 @@ pub mod rank; // which targets, in what order, and why
 pub mod dispatch; // the cascade: try, fail over, stream
 
 pub mod config; // providers.yaml: read, checked as a whole, all problems at once
+
+pub mod gateway; // the request's path

@@ -301,6 +301,15 @@ tasks:
 }
 
 #[test]
+fn the_built_in_tasks_are_those_of_the_classifier() {
+    let classifier = crate::classify::Classifier::compile(&Default::default()).expect("the built-in rules");
+    let mut known: Vec<_> = classifier.tasks().map(|task| task.as_str()).collect();
+    let mut named = sections::BUILT_IN_TASKS;
+    (known.sort_unstable(), named.sort_unstable());
+    assert_eq!(known, named);
+}
+
+#[test]
 fn a_local_server_without_models_is_asked_for_them() {
     let settings = settings("providers: { ollama: {} }");
     assert!(settings.targets.is_empty());

@@ -1,0 +1,260 @@
+//! The request's path: [`Gateway::complete`] names every step in order.
+//!
+//! Knows nothing of HTTP servers, SQL or event streams. Everything that decides is called from here and is pure;
+//! everything that waits is in `dispatch`.
+
+pub mod draft;
+pub mod error;
+pub mod flight;
+pub mod metered;
+pub mod reply;
+pub mod snapshot;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+
+use crate::cache::Cache;
+use crate::cache::key::Key;
+use crate::catalog::Provider;
+use crate::chat::Request;
+use crate::classify::{Task, TaskName};
+use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
+use crate::ledger::Ledger;
+use crate::ledger::record::CacheUse;
+use crate::rank::explain::Explanation;
+use crate::rank::hints::Hints;
+use crate::rank::needs::Needs;
+use crate::rank::plan::{Impossible, Question, plan};
+use crate::rank::select::Selection;
+use draft::{Draft, Leaving};
+use error::Error;
+use flight::{Flights, Source};
+use metered::Metered;
+use reply::Reply;
+use snapshot::Snapshot;
+
+/// A request as it came in, read but not yet decided about.
+pub struct Inbound {
+    pub request: Request,
+    pub hints: Hints,
+    /// The request id, the caller's own if it is sane.
+    pub id: Arc<str>,
+    pub began: Instant,
+    pub began_unix_ms: i64,
+    /// Whose answers may be shared; empty without authentication.
+    pub partition: Arc<str>,
+    /// `cache-control: no-store`: neither read nor write the cache.
+    pub no_store: bool,
+    /// `cache-control: no-cache`: do not read, but write.
+    pub refresh: bool,
+}
+
+pub struct Gateway {
+    rules: ArcSwap<Snapshot>,
+    pub dispatcher: Dispatcher,
+    cache: ArcSwap<Cache>,
+    flights: Arc<Flights>,
+    pub ledger: Ledger,
+    /// For `round_robin`.
+    turn: AtomicU64,
+}
+
+impl Gateway {
+    pub fn new(snapshot: Snapshot, ledger: Ledger) -> Self {
+        Self {
+            cache: ArcSwap::from_pointee(Cache::new(&snapshot.settings.cache)),
+            rules: ArcSwap::from_pointee(snapshot),
+            dispatcher: Dispatcher::default(),
+            flights: Arc::new(Flights::default()),
+            ledger,
+            turn: AtomicU64::new(0),
+        }
+    }
+
+    /// The rules in force. Load once per request.
+    pub fn rules(&self) -> Arc<Snapshot> {
+        self.rules.load_full()
+    }
+
+    /// Puts new rules in force. Requests under way finish under the old ones; breakers and speeds survive.
+    pub fn replace_rules(&self, snapshot: Snapshot) {
+        let old = self.rules.load();
+        if old.settings.cache != snapshot.settings.cache {
+            self.cache.store(Arc::new(Cache::new(&snapshot.settings.cache)));
+        }
+        self.dispatcher.fleet.forgive_credentials();
+        self.rules.store(Arc::new(snapshot));
+    }
+
+    pub fn cached_answers(&self) -> u64 {
+        self.cache.load().len()
+    }
+
+    /// Answers one request. Whatever happens, dropping the future included, one row is written to the ledger.
+    pub async fn complete(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Error> {
+        self.ledger.room().await;
+        let rules = self.rules();
+        let draft = Draft::open(self.ledger.clone(), &inbound);
+        let leaving = Leaving::new(draft.clone());
+        let result = self.answer(&rules, Arc::new(inbound), &draft).await;
+        leaving.stays();
+        if let Err(error) = &result {
+            draft.refused(error);
+        }
+        result
+    }
+
+    /// The decision without a call.
+    pub fn route(&self, inbound: &Inbound) -> Result<Explanation, Error> {
+        let rules = self.rules();
+        let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
+        Ok(self.decide(&rules, inbound, &selection))
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        rules: &Arc<Snapshot>,
+        inbound: Arc<Inbound>,
+        draft: &Arc<Draft>,
+    ) -> Result<Reply, Error> {
+        let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
+        rules.check_hints(&inbound.hints)?;
+        let cache = self.cache.load_full();
+        let Some(key) = rules.cache_key(&inbound) else {
+            draft.cache(CacheUse::Bypass);
+            let source = self.fresh(rules, &inbound, &selection, draft, None).await?;
+            return Ok(Reply::own(source, draft.clone()));
+        };
+        if !inbound.refresh
+            && let Some(entry) = cache.get(&key)
+        {
+            return Ok(Reply::hit(&entry, &inbound, draft));
+        }
+        draft.cache(CacheUse::Miss);
+        if !rules.settings.cache.coalesce || inbound.refresh {
+            let source = self.fresh(rules, &inbound, &selection, draft, Some((key, cache))).await?;
+            return Ok(Reply::own(source, draft.clone()));
+        }
+        self.fly(rules, inbound, selection, draft, key, cache).await
+    }
+
+    /// Joins an identical request in flight, or starts one. A follower whose leader fails takes over, once.
+    async fn fly(
+        self: &Arc<Self>,
+        rules: &Arc<Snapshot>,
+        inbound: Arc<Inbound>,
+        selection: Selection,
+        draft: &Arc<Draft>,
+        key: Key,
+        cache: Arc<Cache>,
+    ) -> Result<Reply, Error> {
+        let selection = Arc::new(selection);
+        for round in 0..2 {
+            let start = || {
+                let (gateway, rules, inbound) = (self.clone(), rules.clone(), inbound.clone());
+                let (selection, draft, cache) = (selection.clone(), draft.clone(), cache.clone());
+                async move {
+                    let source = gateway.fresh(&rules, &inbound, &selection, &draft, Some((key, cache))).await?;
+                    Ok(Arc::new(source.into_shared()))
+                }
+                .boxed()
+            };
+            let (flight, leads) = self.flights.join(key, start);
+            let result = flight.start().await;
+            match result {
+                Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
+                Ok(source) => return Ok(Reply::follower(flight, source, draft.clone(), &inbound)),
+                Err(error) if leads || round == 1 || error.is_callers_fault() => return Err(error),
+                Err(_) => self.flights.leave(key, &flight),
+            }
+        }
+        unreachable!("the second round returns")
+    }
+
+    fn decide(&self, rules: &Snapshot, inbound: &Inbound, selection: &Selection) -> Explanation {
+        let request = &inbound.request;
+        let task = match &inbound.hints.task {
+            Some(name) => Task { name: TaskName::from(name.as_str()), confidence: 1.0, signals: Vec::new() },
+            None => rules.classifier.classify(&request.prompt()),
+        };
+        let needs = Needs::of(request);
+        let by_task = rules.tasks.get(task.name.as_str());
+        let routing = &rules.settings.routing;
+        let floors = [Some(routing.min_skill), by_task.and_then(|rule| rule.min_skill), selection.min_skill];
+        let now = Instant::now();
+        let question = Question {
+            selection,
+            task: task.name.as_str(),
+            needs: &needs,
+            hints: &inbound.hints,
+            strategy: by_task.and_then(|rule| rule.strategy).unwrap_or(routing.strategy),
+            weights: routing.weights,
+            min_skill: floors.into_iter().flatten().fold(0.0, f64::max),
+            max_attempts: routing.max_attempts,
+            when_impossible: rules.settings.when_impossible,
+            seed: now.duration_since(rules.epoch).as_nanos() as u64 ^ u64::from(request.body().len() as u32).rotate_left(40),
+            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let plan =
+            plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
+        Explanation { task, plan }
+    }
+
+    /// Classify, rank, dispatch. The answer is metered into `draft` and, if it may be, stored under `store`.
+    async fn fresh(
+        self: &Arc<Self>,
+        rules: &Arc<Snapshot>,
+        inbound: &Arc<Inbound>,
+        selection: &Selection,
+        draft: &Arc<Draft>,
+        store: Option<(Key, Arc<Cache>)>,
+    ) -> Result<Source, Error> {
+        let explanation = Arc::new(self.decide(rules, inbound, selection));
+        draft.decided(&explanation);
+        match explanation.plan.impossible() {
+            None => {}
+            Some(Impossible::NoCandidate) => return Err(Error::NoCandidate(explanation)),
+            Some(Impossible::Context) => return Err(Error::ContextLength(explanation)),
+            Some(Impossible::Unavailable { retry_after }) => return Err(Error::Unavailable { retry_after, explanation }),
+        }
+        let policy = |provider: &Provider| rules.policy(provider);
+        let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
+        let errand = Errand {
+            plan: &explanation.plan,
+            request: &inbound.request,
+            task: explanation.task.name.as_str(),
+            policy: &policy,
+            trail: draft.trail(),
+            max_latency: inbound.hints.max_latency,
+            deadline,
+        };
+        match self.dispatcher.run(&errand).await {
+            Ok(delivered) => Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline)),
+            Err(defeat) => Err(self.defeated(rules, defeat, explanation, draft)),
+        }
+    }
+
+    fn defeated(&self, rules: &Snapshot, defeat: Defeat, explanation: Arc<Explanation>, draft: &Draft) -> Error {
+        let now = Instant::now();
+        let retry_after = explanation
+            .plan
+            .candidates
+            .iter()
+            .filter_map(|candidate| {
+                let target = &candidate.target;
+                let vitals = self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
+                error::remaining(&vitals.availability)
+            })
+            .min();
+        match (defeat.failure, defeat.target) {
+            (Some(failure), Some(target)) => {
+                Error::Upstream { failure, target: target.id.clone(), attempts: draft.trail().list(), retry_after, explanation }
+            }
+            _ => Error::Unavailable { retry_after: retry_after.unwrap_or(std::time::Duration::from_secs(1)), explanation },
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! A ledger row in the making: opened with the request, written exactly once, however the request ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::Inbound;
+use super::error::Error;
+use crate::catalog::{Format, Target};
+use crate::chat::Usage;
+use crate::dispatch::trail::{Attempt, Trail};
+use crate::ledger::Ledger;
+use crate::ledger::record::{AttemptRow, CacheUse, Record, Status};
+use crate::meter::price;
+use crate::money::NanoUsd;
+use crate::rank::explain::Explanation;
+
+/// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
+pub struct Draft {
+    ledger: Ledger,
+    trail: Trail,
+    began: Instant,
+    record: Mutex<Option<Record>>,
+    explanation: Mutex<Option<Arc<Explanation>>>,
+}
+
+impl Draft {
+    pub fn open(ledger: Ledger, inbound: &Inbound) -> Arc<Self> {
+        let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
+        record.asked_model.clone_from(&inbound.request.model);
+        record.stream = inbound.request.stream;
+        Arc::new(Self {
+            ledger,
+            trail: Trail::new(inbound.began),
+            began: inbound.began,
+            record: Mutex::new(Some(record)),
+            explanation: Mutex::new(None),
+        })
+    }
+
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Changes the row, if it is not written yet.
+    pub fn change(&self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.record.lock().as_mut() {
+            change(record);
+        }
+    }
+
+    pub fn read<T>(&self, read: impl FnOnce(&Record) -> T) -> Option<T> {
+        self.record.lock().as_ref().map(read)
+    }
+
+    pub fn explanation(&self) -> Option<Arc<Explanation>> {
+        self.explanation.lock().clone()
+    }
+
+    pub fn cache(&self, use_: CacheUse) {
+        self.change(|record| record.cache = use_);
+    }
+
+    /// The decision has been made.
+    pub fn decided(&self, explanation: &Arc<Explanation>) {
+        *self.explanation.lock() = Some(explanation.clone());
+        self.change(|record| {
+            record.task = explanation.task.name.as_str().into();
+            record.task_confidence = explanation.task.confidence;
+            record.strategy = explanation.plan.strategy.as_str();
+            record.reason = explanation.reason();
+            record.decision = Some(explanation.clone());
+        });
+    }
+
+    /// A target answers.
+    pub fn answered_by(&self, target: &Target, first_token: Option<Instant>) {
+        let first_token_ms = first_token.map(|at| at.saturating_duration_since(self.began).as_millis() as u64);
+        let failovers = self.trail.len().saturating_sub(1) as u32;
+        self.change(|record| {
+            record.provider = target.provider.name.clone();
+            record.model.clone_from(&target.model.id);
+            record.demo = target.provider.format == Format::Demo;
+            record.first_token_ms = first_token_ms;
+            record.failovers = failovers;
+        });
+    }
+
+    /// What the answer used. Returns its cost; `None` if the model has no known price.
+    pub fn used(&self, target: &Target, usage: &Usage) -> Option<NanoUsd> {
+        let cost = target.model.price.as_ref().map(|prices| price::cost(prices, usage));
+        let dearest = self.explanation.lock().as_ref().and_then(|explanation| {
+            let dearest = explanation.plan.dearest()?;
+            dearest.target.model.price.as_ref().map(|prices| price::cost(prices, usage))
+        });
+        self.change(|record| {
+            record.prompt_tokens = usage.prompt_tokens;
+            record.completion_tokens = usage.completion_tokens;
+            record.cached_tokens = usage.cached_tokens;
+            record.reasoning_tokens = usage.reasoning_tokens;
+            record.estimated_usage = usage.estimated;
+            record.cost = cost;
+            record.saved_by_routing = dearest.zip(cost).map(|(dearest, cost)| dearest.saturating_sub(cost));
+        });
+        cost
+    }
+
+    /// The request got no answer.
+    pub fn refused(&self, error: &Error) {
+        let status = if self.trail.is_empty() { Status::Rejected } else { Status::Failed };
+        let last = self.trail.list().pop();
+        self.change(|record| {
+            record.status = status;
+            record.error = Some(error.code().to_owned());
+            record.http_status = error.status();
+            if let Some(last) = last {
+                record.demo = record.demo || last.provider == "demo";
+                record.provider = last.provider.into();
+                record.model = last.model;
+            }
+            record.failovers = 0;
+        });
+        self.write();
+    }
+
+    /// The caller has seen the end of it.
+    pub fn ended(&self, status: Status, http_status: u16, error: Option<&str>) {
+        self.close(status, http_status, error);
+        self.write();
+    }
+
+    /// Notes how it ended for the caller without writing: others may still add to the row.
+    pub fn close(&self, status: Status, http_status: u16, error: Option<&str>) {
+        let total_ms = self.began.elapsed().as_millis() as u64;
+        self.change(|record| {
+            if record.status == Status::InProgress {
+                record.status = status;
+                record.http_status = http_status;
+                record.error = error.map(str::to_owned);
+                record.total_ms = total_ms;
+            }
+        });
+    }
+
+    fn write(&self) {
+        let Some(mut record) = self.record.lock().take() else { return };
+        if record.total_ms == 0 {
+            record.total_ms = self.began.elapsed().as_millis() as u64;
+        }
+        record.attempts = self.trail.list().into_iter().map(row).collect();
+        self.ledger.append(record);
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Nobody said how it ended: whoever waited for it is gone.
+        self.close(Status::ClientClosed, 499, Some("client_closed_request"));
+        self.write();
+    }
+}
+
+fn row(attempt: Attempt) -> AttemptRow {
+    AttemptRow {
+        provider: attempt.provider,
+        model: attempt.model,
+        status: attempt.status,
+        kind: attempt.kind.map(|kind| kind.as_str().to_owned()),
+        started_ms: attempt.started_ms,
+        duration_ms: attempt.duration_ms,
+        message: attempt.message,
+    }
+}
+
+/// Notes a caller who leaves before there is an answer. A flight that others follow may keep the draft alive.
+pub struct Leaving(Option<Arc<Draft>>);
+
+impl Leaving {
+    pub fn new(draft: Arc<Draft>) -> Self {
+        Self(Some(draft))
+    }
+
+    pub fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(draft) = &self.0 {
+            draft.close(Status::ClientClosed, 499, Some("client_closed_request"));
+        }
+    }
+}

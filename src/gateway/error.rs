@@ -1,0 +1,159 @@
+//! Why a request got no answer. The only sum of the modules' errors; `api/error.rs` gives each a status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::TargetId;
+use crate::chat::Invalid;
+use crate::dispatch::trail::Attempt;
+use crate::provider::failure::{Failure, FailureKind};
+use crate::rank::explain::Explanation;
+use crate::rank::hints::BadHint;
+use crate::rank::score::Availability;
+use crate::rank::select::UnknownModel;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The body is not a chat request.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    UnknownModel(#[from] UnknownModel),
+    #[error(transparent)]
+    BadHint(#[from] BadHint),
+    /// Hints, or needs that no model meets, exclude every target.
+    #[error("no candidate is left for this request: {}", exclusions(.0))]
+    NoCandidate(Arc<Explanation>),
+    #[error("the prompt is too long for every candidate: {}", exclusions(.0))]
+    ContextLength(Arc<Explanation>),
+    /// Every candidate is down, cooling or full.
+    #[error("no provider is available right now: {}; retry in {:.0} s", exclusions(explanation), retry_after.as_secs_f64().ceil())]
+    Unavailable { retry_after: Duration, explanation: Arc<Explanation> },
+    /// All that were tried failed; this is the failure that says most.
+    #[error("{}", upstream(failure, target))]
+    Upstream {
+        failure: Failure,
+        target: TargetId,
+        attempts: Vec<Attempt>,
+        /// When the first of the candidates is let in again.
+        retry_after: Option<Duration>,
+        explanation: Arc<Explanation>,
+    },
+}
+
+impl Error {
+    /// True if the same request would fail anywhere.
+    pub fn is_callers_fault(&self) -> bool {
+        match self {
+            Self::Upstream { failure, .. } => failure.kind.verdict().callers_fault,
+            Self::Unavailable { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The HTTP status that tells this truthfully. A number, so that the ledger can record what the caller saw.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Invalid(_) | Self::BadHint(_) | Self::ContextLength(_) => 400,
+            Self::UnknownModel(_) => 404,
+            Self::NoCandidate(_) => 422,
+            Self::Unavailable { .. } => 503,
+            Self::Upstream { failure, .. } => match failure.kind {
+                FailureKind::BadRequest | FailureKind::ContentFilter => match failure.status {
+                    Some(422) => 422,
+                    _ => 400,
+                },
+                FailureKind::ContextLength | FailureKind::Untranslatable => 400,
+                FailureKind::TooLarge => 413,
+                FailureKind::NotFound => 404,
+                FailureKind::RateLimited | FailureKind::QuotaExhausted => 429,
+                FailureKind::Overloaded | FailureKind::Conflict => 503,
+                FailureKind::Timeout | FailureKind::Stalled => 504,
+                FailureKind::Connect
+                | FailureKind::Reset
+                | FailureKind::Interrupted
+                | FailureKind::Credential
+                | FailureKind::ServerError
+                | FailureKind::Malformed
+                | FailureKind::Redirect => 502,
+            },
+        }
+    }
+
+    /// The `code` of the OpenAI error body.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Invalid(invalid) => invalid.code,
+            Self::BadHint(_) => "invalid_hint",
+            Self::UnknownModel(_) => "model_not_found",
+            Self::NoCandidate(_) => "no_candidate",
+            Self::ContextLength(_) => "context_length_exceeded",
+            Self::Unavailable { .. } => "no_provider_available",
+            Self::Upstream { failure, .. } => match failure.kind {
+                FailureKind::ContextLength => "context_length_exceeded",
+                FailureKind::ContentFilter => "content_filter",
+                FailureKind::Untranslatable => "unsupported_parameter",
+                FailureKind::NotFound => "model_not_found",
+                FailureKind::TooLarge => "request_too_large",
+                FailureKind::RateLimited => "rate_limit_exceeded",
+                FailureKind::QuotaExhausted => "insufficient_quota",
+                FailureKind::Overloaded => "upstream_overloaded",
+                FailureKind::Timeout | FailureKind::Stalled => "upstream_timeout",
+                FailureKind::Credential => "upstream_credential_rejected",
+                FailureKind::BadRequest => failure.code.as_deref().unwrap_or("invalid_request"),
+                FailureKind::Connect
+                | FailureKind::Reset
+                | FailureKind::Interrupted
+                | FailureKind::Conflict
+                | FailureKind::ServerError
+                | FailureKind::Malformed
+                | FailureKind::Redirect => "upstream_error",
+            },
+        }
+    }
+
+    pub fn explanation(&self) -> Option<&Arc<Explanation>> {
+        match self {
+            Self::NoCandidate(explanation) | Self::ContextLength(explanation) => Some(explanation),
+            Self::Unavailable { explanation, .. } | Self::Upstream { explanation, .. } => Some(explanation),
+            _ => None,
+        }
+    }
+}
+
+/// At most this many exclusions are spelled out in a message; all of them are in the explanation.
+const SPELLED_OUT: usize = 5;
+
+fn exclusions(explanation: &Explanation) -> String {
+    let excluded = &explanation.plan.excluded;
+    if excluded.is_empty() {
+        return "no model is routable".to_owned();
+    }
+    let mut texts: Vec<String> =
+        excluded.iter().take(SPELLED_OUT).map(|excluded| format!("{}: {}", excluded.target.id, excluded.reason)).collect();
+    if excluded.len() > SPELLED_OUT {
+        texts.push(format!("and {} more", excluded.len() - SPELLED_OUT));
+    }
+    texts.join("; ")
+}
+
+/// The provider's own words only where the caller is at fault: an error about our credential may quote it.
+fn upstream(failure: &Failure, target: &TargetId) -> String {
+    match failure.kind {
+        kind if kind.verdict().callers_fault => failure.message.clone(),
+        FailureKind::NotFound => format!("`{target}` is not served by its provider"),
+        FailureKind::Credential => format!("the provider `{}` refuses the router's credential", target.provider()),
+        FailureKind::QuotaExhausted => format!("the provider `{}` is out of quota", target.provider()),
+        FailureKind::RateLimited => format!("the provider `{}` limits our rate", target.provider()),
+        kind => format!("`{target}` failed ({}) and no other candidate answered", kind.as_str()),
+    }
+}
+
+/// How long until a target is let in again; `None` if it is in.
+pub fn remaining(availability: &Availability) -> Option<Duration> {
+    match availability {
+        Availability::Open { remaining, .. } | Availability::Cooling { remaining, .. } => Some(*remaining),
+        Availability::Full => Some(Duration::from_secs(1)),
+        Availability::Closed | Availability::HalfOpen => None,
+    }
+}

@@ -1,0 +1,203 @@
+//! An answer on its way out, counted: usage, cost and the end are settled when it ends or is dropped.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Inbound;
+use super::draft::Draft;
+use super::flight::Source;
+use crate::cache::key::Key;
+use crate::cache::{Cache, Entry};
+use crate::catalog::{Format, Target};
+use crate::chat::{Assembly, Chunk, Finish, Response, Usage};
+use crate::dispatch::attempt::Answer;
+use crate::dispatch::cascade::Delivered;
+use crate::dispatch::fleet::Ticket;
+use crate::dispatch::stream::OpenStream;
+use crate::meter::estimate;
+use crate::provider::failure::{Failure, FailureKind};
+use crate::rank::explain::Explanation;
+
+/// What is known of an answer before its first byte goes out.
+#[derive(Clone)]
+pub struct Facts {
+    pub id: String,
+    /// Unix seconds.
+    pub created: i64,
+    /// The model in the provider's own words.
+    pub model: String,
+    pub target: Arc<Target>,
+    pub explanation: Arc<Explanation>,
+    pub warnings: Vec<String>,
+    pub attempts: usize,
+}
+
+/// A stream that is counted as it passes.
+pub struct Metered {
+    pub facts: Facts,
+    stream: OpenStream,
+    ticket: Ticket,
+    first_token: Instant,
+    deadline: Instant,
+    assembly: Assembly,
+    inbound: Arc<Inbound>,
+    draft: Arc<Draft>,
+    store: Option<(Key, Arc<Cache>)>,
+    /// Usage with its cost, once the answer has ended.
+    settled: Option<Usage>,
+}
+
+impl Metered {
+    /// Takes over what the dispatcher delivered. A whole answer is settled at once.
+    pub fn receive(
+        delivered: Delivered,
+        explanation: Arc<Explanation>,
+        inbound: Arc<Inbound>,
+        draft: Arc<Draft>,
+        store: Option<(Key, Arc<Cache>)>,
+        deadline: Instant,
+    ) -> Source {
+        let Delivered { answer, target, mut ticket, first_token, warnings } = delivered;
+        let streamed = matches!(answer, Answer::Stream(_));
+        draft.answered_by(&target, streamed.then(|| first_token.into_std()));
+        let (id, model) = match &answer {
+            Answer::Whole(response) => (response.id.as_str(), response.model.as_str()),
+            Answer::Stream(stream) => (stream.id().unwrap_or_default(), stream.model().unwrap_or_default()),
+        };
+        let own = || format!("chatcmpl-{}", uuid::Uuid::now_v7().simple());
+        let facts = Facts {
+            id: if id.is_empty() { own() } else { id.to_owned() },
+            created: inbound.began_unix_ms / 1000,
+            model: if model.is_empty() { target.model.id.clone() } else { model.to_owned() },
+            target,
+            explanation,
+            warnings,
+            attempts: draft.trail().len(),
+        };
+        match answer {
+            Answer::Whole(response) => {
+                let response = settle_whole(response, &facts, &inbound, &draft, store);
+                let tokens = response.usage.as_ref().map_or(0, |usage| usage.completion_tokens);
+                ticket.answered(Instant::now().into_std(), tokens);
+                Source::Whole { facts, response: Arc::new(response) }
+            }
+            Answer::Stream(stream) => Source::Stream(Box::new(Self {
+                facts,
+                stream: *stream,
+                ticket,
+                first_token,
+                deadline,
+                assembly: Assembly::default(),
+                inbound,
+                draft,
+                store,
+                settled: None,
+            })),
+        }
+    }
+
+    /// The next chunk; `Ok(None)` once the answer is complete, with its usage settled. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Chunk>, Failure> {
+        let late = |_| Failure::new(FailureKind::Timeout, "the request took longer than `timeouts.total`");
+        match timeout_at(self.deadline, self.stream.next()).await.map_err(late).and_then(|result| result) {
+            Ok(Some(chunk)) => {
+                self.assembly.push(&chunk);
+                Ok(Some(chunk))
+            }
+            Ok(None) => {
+                self.complete();
+                Ok(None)
+            }
+            Err(failure) => {
+                let now = Instant::now().into_std();
+                self.ticket.failed(now, &failure);
+                self.draft.trail().spoil(now, &failure);
+                self.settle();
+                Err(failure)
+            }
+        }
+    }
+
+    fn complete(&mut self) {
+        if self.settled.is_some() {
+            return;
+        }
+        let usage = self.settle();
+        let now = Instant::now();
+        self.ticket.streamed(now.into_std(), usage.completion_tokens, now - self.first_token);
+        if self.stream.unreadable > 0 {
+            // Something was left out: good enough for a reader who saw it happen, not for another one later.
+            self.store = None;
+        }
+        if let Some((key, cache)) = self.store.take().filter(|_| self.stream.ended_with_stop()) {
+            let facts = &self.facts;
+            let assembly = std::mem::take(&mut self.assembly);
+            let response = assembly.into_response(facts.id.clone(), facts.created, facts.model.clone(), Some(usage));
+            cache.put(key, entry(response, facts));
+        }
+    }
+
+    /// Puts usage and cost into the row, once. A stream that was cut or left costs what was seen of it.
+    fn settle(&mut self) -> Usage {
+        if let Some(usage) = &self.settled {
+            return usage.clone();
+        }
+        let request = &self.inbound.request;
+        let mut usage = self.stream.usage().cloned().unwrap_or_else(|| {
+            Usage::estimate(estimate::count(&request.all_text()), estimate::count(&self.assembly.text()))
+        });
+        usage.cost = self.draft.used(&self.facts.target, &usage);
+        self.settled = Some(usage.clone());
+        usage
+    }
+
+    /// What the answer used and cost; `None` until it has ended.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.settled.as_ref()
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+fn settle_whole(
+    mut response: Response,
+    facts: &Facts,
+    inbound: &Inbound,
+    draft: &Draft,
+    store: Option<(Key, Arc<Cache>)>,
+) -> Response {
+    response.id.clone_from(&facts.id);
+    response.model.clone_from(&facts.model);
+    if response.created == 0 {
+        response.created = facts.created;
+    }
+    let mut usage = response.usage.take().unwrap_or_else(|| {
+        let written: String = response.choices.iter().filter_map(|choice| choice.message.content.as_deref()).collect();
+        Usage::estimate(estimate::count(&inbound.request.all_text()), estimate::count(&written))
+    });
+    usage.cost = draft.used(&facts.target, &usage);
+    response.usage = Some(usage);
+    if let Some((key, cache)) = store
+        && response.choices.iter().all(|choice| choice.finish == Finish::Stop)
+    {
+        cache.put(key, entry(response.clone(), facts));
+    }
+    response
+}
+
+fn entry(response: Response, facts: &Facts) -> Entry {
+    Entry {
+        cost: response.usage.as_ref().and_then(|usage| usage.cost),
+        response,
+        task: facts.explanation.task.name.as_str().into(),
+        strategy: facts.explanation.plan.strategy.as_str(),
+        provider: facts.target.provider.name.clone(),
+        model: facts.target.model.id.clone(),
+        demo: facts.target.provider.format == Format::Demo,
+    }
+}

@@ -1,0 +1,266 @@
+//! What the caller gets: a whole answer or a stream, with the facts that go into headers. Settles the row when the last
+//! piece is handed over, or when the caller leaves.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Inbound;
+use super::draft::Draft;
+use super::flight::{Flight, SharedSource, Source};
+use super::metered::{Facts, Metered};
+use crate::cache::Entry;
+use crate::chat::{Chunk, Response, Usage, replay};
+use crate::ledger::record::{CacheUse, Status};
+use crate::money::NanoUsd;
+use crate::provider::failure::Failure;
+use crate::rank::explain::Explanation;
+
+pub struct Reply {
+    pub head: Head,
+    pub body: Body,
+}
+
+/// What the headers say.
+pub struct Head {
+    pub id: String,
+    /// Unix seconds.
+    pub created: i64,
+    /// The model in the provider's own words, for the body.
+    pub model: String,
+    pub provider: Arc<str>,
+    /// The model's id as registered here.
+    pub target_model: String,
+    pub task: Arc<str>,
+    pub strategy: &'static str,
+    pub reason: String,
+    pub attempts: usize,
+    pub cache: CacheUse,
+    pub warnings: Vec<String>,
+    pub explanation: Option<Arc<Explanation>>,
+}
+
+pub enum Body {
+    /// With the usage and cost that this caller is to see.
+    Whole(Arc<Response>),
+    Stream(Box<ReplyStream>),
+}
+
+/// The chunks of one reply.
+pub struct ReplyStream {
+    feed: Feed,
+    usage: Option<Usage>,
+    over: bool,
+    draft: Arc<Draft>,
+}
+
+enum Feed {
+    Own(Box<Metered>),
+    /// A place in a shared stream.
+    /// `_flight` keeps the flight in the air, so that others can join, as long as somebody reads.
+    Shared { _flight: Arc<Flight>, source: Arc<SharedSource>, index: usize, follows: bool },
+    Replay(VecDeque<Chunk>),
+}
+
+impl Reply {
+    /// An answer that nobody shares.
+    pub fn own(source: Source, draft: Arc<Draft>) -> Self {
+        match source {
+            Source::Whole { facts, response } => {
+                draft.ended(Status::Completed, 200, None);
+                Self { head: Head::of(&facts, CacheUse::Bypass, &draft), body: Body::Whole(response) }
+            }
+            Source::Stream(metered) => {
+                let head = Head::of(&metered.facts, CacheUse::Bypass, &draft);
+                Self { head, body: stream(Feed::Own(metered), None, draft) }
+            }
+        }
+    }
+
+    /// The reply of the request that started a flight.
+    pub fn leader(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>) -> Self {
+        let head = Head::of(source.facts(), CacheUse::Miss, &draft);
+        if let SharedSource::Whole { response, .. } = &*source {
+            draft.ended(Status::Completed, 200, None);
+            return Self { head, body: Body::Whole(response.clone()) };
+        }
+        Self { head, body: stream(Feed::Shared { _flight: flight, source, index: 0, follows: false }, None, draft) }
+    }
+
+    /// The reply of a request that joined a flight: the answer costs it nothing.
+    pub fn follower(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>, inbound: &Inbound) -> Self {
+        let facts = source.facts();
+        draft.decided(&facts.explanation);
+        draft.cache(CacheUse::Coalesced);
+        draft.answered_by(&facts.target, None);
+        draft.change(|record| record.failovers = 0);
+        let head = Head { attempts: 0, ..Head::of(facts, CacheUse::Coalesced, &draft) };
+        let whole = match &*source {
+            SharedSource::Whole { response, .. } => Some(response.clone()),
+            SharedSource::Stream(_) => None,
+        };
+        let Some(response) = whole else {
+            return Self { head, body: stream(Feed::Shared { _flight: flight, source, index: 0, follows: true }, None, draft) };
+        };
+        let usage = response.usage.as_ref();
+        saved(&draft, usage, usage.and_then(|usage| usage.cost));
+        Self::copied(head, &response, inbound, draft)
+    }
+
+    /// A stored answer.
+    pub fn hit(entry: &Arc<Entry>, inbound: &Inbound, draft: &Arc<Draft>) -> Self {
+        draft.change(|record| {
+            record.cache = CacheUse::Hit;
+            record.task = entry.task.clone();
+            record.strategy = entry.strategy;
+            record.provider = entry.provider.clone();
+            record.model.clone_from(&entry.model);
+            record.demo = entry.demo;
+            record.reason = "an identical request was answered before".to_owned();
+        });
+        saved(draft, entry.response.usage.as_ref(), entry.cost);
+        let head = Head {
+            id: entry.response.id.clone(),
+            created: entry.response.created,
+            model: entry.response.model.clone(),
+            provider: entry.provider.clone(),
+            target_model: entry.model.clone(),
+            task: entry.task.clone(),
+            strategy: entry.strategy,
+            reason: "an identical request was answered before".to_owned(),
+            attempts: 0,
+            cache: CacheUse::Hit,
+            warnings: Vec::new(),
+            explanation: None,
+        };
+        Self::copied(head, &entry.response, inbound, draft.clone())
+    }
+
+    /// An answer that exists already, in the shape that was asked for, at no cost.
+    fn copied(head: Head, response: &Response, inbound: &Inbound, draft: Arc<Draft>) -> Self {
+        let usage = response.usage.clone().map(|usage| Usage { cost: Some(NanoUsd::ZERO), ..usage });
+        if inbound.request.stream {
+            let feed = Feed::Replay(replay(response).into());
+            return Self { head, body: stream(feed, usage, draft) };
+        }
+        draft.ended(Status::Completed, 200, None);
+        Self { head, body: Body::Whole(Arc::new(Response { usage, ..response.clone() })) }
+    }
+}
+
+fn stream(feed: Feed, usage: Option<Usage>, draft: Arc<Draft>) -> Body {
+    Body::Stream(Box::new(ReplyStream { feed, usage, over: false, draft }))
+}
+
+/// Tokens that were not paid for a second time.
+fn saved(draft: &Draft, usage: Option<&Usage>, cost: Option<NanoUsd>) {
+    draft.change(|record| {
+        record.cost = Some(NanoUsd::ZERO);
+        record.saved_by_cache = cost;
+        if let Some(usage) = usage {
+            record.prompt_tokens = usage.prompt_tokens;
+            record.completion_tokens = usage.completion_tokens;
+            record.cached_tokens = usage.cached_tokens;
+            record.reasoning_tokens = usage.reasoning_tokens;
+            record.estimated_usage = usage.estimated;
+        }
+    });
+}
+
+impl Head {
+    fn of(facts: &Facts, cache: CacheUse, draft: &Draft) -> Self {
+        let cache = draft.read(|record| record.cache).unwrap_or(cache);
+        let explanation = &facts.explanation;
+        let mut warnings = facts.warnings.clone();
+        if explanation.plan.relaxed {
+            warnings.push("the hints exclude every candidate; the closest one was taken".to_owned());
+        }
+        Self {
+            id: facts.id.clone(),
+            created: facts.created,
+            model: facts.model.clone(),
+            provider: facts.target.provider.name.clone(),
+            target_model: facts.target.model.id.clone(),
+            task: explanation.task.name.as_str().into(),
+            strategy: explanation.plan.strategy.as_str(),
+            reason: reason(facts),
+            attempts: facts.attempts,
+            cache,
+            warnings,
+            explanation: Some(explanation.clone()),
+        }
+    }
+}
+
+/// The plan's sentence; if another target than planned answered, that too.
+fn reason(facts: &Facts) -> String {
+    let sentence = facts.explanation.reason();
+    match facts.explanation.plan.candidates.first() {
+        Some(first) if first.target.id != facts.target.id => {
+            format!("{sentence}; it failed, and {} answered", facts.target.id)
+        }
+        _ => sentence,
+    }
+}
+
+impl ReplyStream {
+    /// The next chunk; `Ok(None)` once the answer is complete and its row is written. Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Arc<Chunk>>, Failure> {
+        if self.over {
+            return Ok(None);
+        }
+        let result = match &mut self.feed {
+            Feed::Own(metered) => metered.next().await.map(|chunk| chunk.map(Arc::new)),
+            Feed::Shared { source, index, .. } => {
+                let SharedSource::Stream(broadcast) = &**source else { return Ok(None) };
+                let result = broadcast.get(*index).await;
+                *index += 1;
+                result
+            }
+            Feed::Replay(chunks) => Ok(chunks.pop_front().map(Arc::new)),
+        };
+        match &result {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                self.over = true;
+                self.take_usage();
+                self.draft.ended(Status::Completed, 200, None);
+            }
+            Err(failure) => {
+                self.over = true;
+                self.draft.ended(Status::Interrupted, 200, Some(failure.kind.as_str()));
+            }
+        }
+        result
+    }
+
+    /// What the answer used, once it is complete.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
+    }
+
+    fn take_usage(&mut self) {
+        match &self.feed {
+            Feed::Own(metered) => self.usage = metered.usage().cloned(),
+            Feed::Replay(_) => {}
+            Feed::Shared { source, follows, .. } => {
+                let SharedSource::Stream(broadcast) = &**source else { return };
+                self.usage = broadcast.usage();
+                if *follows {
+                    let cost = self.usage.as_ref().and_then(|usage| usage.cost);
+                    saved(&self.draft, self.usage.as_ref(), cost);
+                    if let Some(usage) = &mut self.usage {
+                        usage.cost = Some(NanoUsd::ZERO);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for ReplyStream {
+    fn drop(&mut self) {
+        if !self.over {
+            self.draft.close(Status::ClientClosed, 499, Some("client_closed_request"));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The rules of one moment: compiled once, then read by every request without a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Inbound;
+use super::error::Error;
+use crate::cache::key::{self, Key};
+use crate::catalog::Provider;
+use crate::classify::Classifier;
+use crate::classify::settings::BadPattern;
+use crate::config::Settings;
+use crate::dispatch::settings::Policy;
+use crate::rank::hints::{BadHint, Hints};
+use crate::rank::select::Index;
+use crate::rank::settings::Strategy;
+
+pub struct Snapshot {
+    pub settings: Arc<Settings>,
+    pub index: Index,
+    pub classifier: Classifier,
+    /// What the file says about routing a task.
+    pub tasks: HashMap<String, TaskRule>,
+    policies: HashMap<Arc<str>, Policy>,
+    /// For log lines and metrics: counts reloads from 1.
+    pub version: u64,
+    /// When the rules were compiled.
+    pub epoch: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskRule {
+    pub strategy: Option<Strategy>,
+    pub min_skill: Option<f64>,
+}
+
+impl Snapshot {
+    /// All that can fail happens here, so that putting rules in force cannot.
+    pub fn compile(settings: Settings, version: u64) -> Result<Self, Vec<BadPattern>> {
+        let classifier = Classifier::compile(&settings.tasks)?;
+        let index = Index::new(&settings.targets, &settings.routing.aliases);
+        let rule = |task: &crate::classify::settings::TaskSettings| TaskRule {
+            strategy: task.strategy.as_deref().and_then(Strategy::parse),
+            min_skill: task.min_skill,
+        };
+        let mut tasks: HashMap<String, TaskRule> =
+            settings.tasks.iter().map(|(name, task)| (name.clone(), rule(task))).collect();
+        // Titles and tags that a chat UI asks for behind the scenes deserve no more than the cheapest model.
+        tasks.entry("housekeeping".to_owned()).or_default().strategy.get_or_insert(Strategy::Cheapest);
+        let policies = settings
+            .providers
+            .iter()
+            .map(|provider| {
+                let upstream = settings.upstream(&provider.name).clone();
+                let policy = Policy {
+                    breaker: Arc::new(upstream.breaker),
+                    retry: Arc::new(upstream.retry),
+                    timeouts: Arc::new(upstream.timeouts),
+                };
+                (provider.name.clone(), policy)
+            })
+            .collect();
+        Ok(Self { settings: Arc::new(settings), index, classifier, tasks, policies, version, epoch: Instant::now() })
+    }
+
+    /// How a provider is treated.
+    pub fn policy(&self, provider: &Provider) -> &Policy {
+        &self.policies[&provider.name]
+    }
+
+    /// Refuses hints that name something that does not exist.
+    pub fn check_hints(&self, hints: &Hints) -> Result<(), Error> {
+        if let Some(task) = &hints.task
+            && !self.classifier.tasks().any(|name| name.as_str() == task)
+        {
+            let names: Vec<&str> = self.classifier.tasks().map(|name| name.as_str()).collect();
+            let reason = format!("unknown task `{}`; one of {}", task.chars().take(60).collect::<String>(), names.join(", "));
+            return Err(BadHint { hint: "task".to_owned(), reason }.into());
+        }
+        Ok(())
+    }
+
+    /// Under which key an answer to this request may be kept; `None` if it may neither be read nor written.
+    pub fn cache_key(&self, inbound: &Inbound) -> Option<Key> {
+        let (rules, request) = (&self.settings.cache, &inbound.request);
+        let bypass = !rules.enabled
+            || inbound.no_store
+            || inbound.hints.no_cache
+            || request.n > 1
+            || request.tools > 0
+            || request.temperature.is_some_and(|temperature| temperature > rules.max_temperature)
+            || request.member("modalities").is_some()
+            || request.member("store") == Some("true");
+        if bypass {
+            return None;
+        }
+        let partition = if rules.share_between_keys { "" } else { &*inbound.partition };
+        Some(key::key(request, partition, &routing(&inbound.hints)))
+    }
+}
+
+/// The hints that decide who answers, as text. Two requests that may be answered by different models are not the same.
+fn routing(hints: &Hints) -> String {
+    let deciding = Hints { no_cache: false, explain: false, unknown: Vec::new(), ..hints.clone() };
+    if deciding == Hints::default() { String::new() } else { format!("{deciding:?}") }
+}
