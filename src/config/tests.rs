@@ -263,6 +263,8 @@ fn azure_has_deployments_at_an_endpoint_of_ones_own() {
     let classic = target(&classic, "azure/gpt-4o");
     assert_eq!(classic.provider.url(&classic.model), "https://mine.openai.azure.com/openai/deployments/mine");
     assert_eq!(classic.provider.query, [("api-version".to_owned(), "2024-10-21".to_owned())]);
+    let unnamed = load("providers: { azure: }");
+    assert!(unnamed.warnings[0].contains("no alias such as `auto` picks any of its models"), "{:?}", unnamed.warnings);
     assert!(problem("providers: { demo: { api_version: x } }").contains("for azure only"));
 }
 
@@ -277,7 +279,7 @@ timeouts: { total: 5m }
     let demo = settings.upstream("demo");
     assert_eq!(demo.timeouts.first_token.map(|span| span.0), Some(Duration::from_secs(60)));
     assert_eq!(demo.timeouts.total.0, Duration::from_secs(300));
-    assert_eq!((demo.breaker.probes.0, demo.breaker.consecutive_failures.0), (2.0 as u64, 5));
+    assert_eq!((demo.breaker.probes.0, demo.breaker.consecutive_failures.0), (2, 5));
     assert_eq!(settings.upstream("other").breaker.probes.0, 1);
 }
 
@@ -305,7 +307,8 @@ fn the_built_in_tasks_are_those_of_the_classifier() {
     let classifier = crate::classify::Classifier::compile(&Default::default()).expect("the built-in rules");
     let mut known: Vec<_> = classifier.tasks().map(|task| task.as_str()).collect();
     let mut named = sections::BUILT_IN_TASKS;
-    (known.sort_unstable(), named.sort_unstable());
+    known.sort_unstable();
+    named.sort_unstable();
     assert_eq!(known, named);
 }
 
