@@ -23,6 +23,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -60,6 +61,20 @@ pub enum Origin {
     Detected(Vec<Detected>),
     /// No file, and nothing was found.
     Demo,
+}
+
+/// For the log and `/health`: `providers.yaml`, `openai (OPENAI_API_KEY), ollama (http://..)`, `the demo provider`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Detected(found) => {
+                let shown: Vec<_> = found.iter().map(|found| format!("{} ({})", found.provider, found.by)).collect();
+                f.write_str(&shown.join(", "))
+            }
+            Self::Demo => f.write_str("the demo provider"),
+        }
+    }
 }
 
 /// Loads and checks. `env` is [`environment`] outside of tests.

@@ -111,7 +111,8 @@ pub(super) fn check(settings: &Settings) -> Vec<BadPattern> {
     problems
 }
 
-fn check_pattern(pattern: &Pattern) -> Result<(), String> {
+/// Whether a pattern can be used; if not, why, in words for who wrote it.
+pub fn check_pattern(pattern: &Pattern) -> Result<(), String> {
     let written = &pattern.matches;
     if !(-10.0..=10.0).contains(&pattern.weight) {
         return Err(format!("`weight` is {}; it must be between -10 and 10", pattern.weight));

@@ -11,6 +11,11 @@ const SECRET_WORDS: [&str; 7] = ["key", "kye", "token", "secret", "password", "a
 /// How keys of well-known providers begin, wherever they stand.
 const SECRET_STARTS: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-", "csk-"];
 
+/// Settings that have such a word in their name and are no secrets.
+const NO_SECRETS: [&str; 3] = ["first_token", "between_tokens", "tokens_per_second"];
+/// What is expected where settings belong.
+pub(super) const MAP: &str = "a map of settings";
+
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -104,14 +109,17 @@ impl<'a> Report<'a> {
     /// A problem with the word that was probably meant.
     pub fn suggest(&self, at: Place, path: &str, message: impl Into<String>, suggestion: Option<String>) {
         let line = at.line.checked_sub(1).and_then(|index| self.text.lines().nth(index));
+        let message = message.into();
+        // Where a map belongs, a plain word may be a key that somebody put one level too high.
+        let mask_all = path.contains("headers") || message.contains(MAP);
         self.problems.borrow_mut().push(Problem {
             file: self.file.to_owned(),
             line: at.line,
             column: at.column,
             path: path.to_owned(),
-            message: message.into(),
+            message,
             suggestion,
-            snippet: line.map(|line| masked(line, path.contains("headers"))),
+            snippet: line.map(|line| masked(line, mask_all)),
         });
     }
 
@@ -149,12 +157,10 @@ fn masked(line: &str, all_values: bool) -> String {
         let bare = word.trim_end().trim_end_matches([',', '}', ']']).trim_matches(['"', '\'']);
         if let Some(key) = word.trim_end().strip_suffix(':') {
             let key = key.trim_matches(['"', '\'', '{', ' ']).to_ascii_lowercase();
-            secret = SECRET_WORDS.iter().any(|word| key.contains(word)) || (all_values && key != "headers");
+            let named = SECRET_WORDS.iter().any(|word| key.contains(word)) && !NO_SECRETS.contains(&key.as_str());
+            secret = named || all_values;
             shown.push_str(word);
-        } else if !bare.is_empty()
-            && !bare.starts_with("${")
-            && (secret || SECRET_STARTS.iter().any(|start| bare.starts_with(start)))
-        {
+        } else if !bare.is_empty() && bare != "{" && !bare.starts_with("${") && (secret || looks_secret(bare)) {
             // As long as the value, so that the caret below still points at the right place.
             let stars = "*".repeat(bare.chars().count());
             shown.push_str(&word.replacen(bare, &stars, 1));
@@ -163,6 +169,11 @@ fn masked(line: &str, all_values: bool) -> String {
         }
     }
     shown
+}
+
+/// Whether a value begins as the keys of well-known providers do.
+pub(super) fn looks_secret(text: &str) -> bool {
+    SECRET_STARTS.iter().any(|start| text.trim().starts_with(start))
 }
 
 /// The line cut after every key (`name:`) and every value, keeping all characters.
@@ -208,6 +219,7 @@ mod tests {
             ("    api_key: ${OPENAI_API_KEY}", "    api_key: ${OPENAI_API_KEY}"),
             ("    base_url: sk-oops", "    base_url: *******"),
             ("    weight: heavy", "    weight: heavy"),
+            ("timeouts: { first_token: 20 }", "timeouts: { first_token: 20 }"),
         ] {
             assert_eq!(masked(line, false), shown);
         }

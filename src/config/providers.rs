@@ -62,6 +62,10 @@ pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>
         return None;
     }
     let mut section = item.section()?;
+    if section.get("api_key").is_some_and(|item| item.is_emptied()) {
+        item.report.warn(entry.key_at, &item.path, "left out, because its key is empty");
+        return None;
+    }
     let format = section.get("format").and_then(|item| Some((item.clone(), item.choice(&WIRES)?)));
     let url = section.get("base_url").and_then(|item| Some((item.clone(), item.text()?.trim_end_matches('/'))));
 
@@ -217,10 +221,14 @@ fn finish(
         let azure = ["api_version", "deployment"].contains(&key);
         azure.then(|| format!("`{key}` has a meaning for azure only"))
     };
+    let (report, at, path) = (section.report, section.at, section.path.clone());
     section.finish_with(azure_only);
 
     let provider = Arc::new(provider);
     let discover = !is_written && models.is_empty();
+    if !discover && !models.iter().any(|model| model.routable) {
+        report.warn(at, &path, "no alias such as `auto` picks any of its models; list those to be picked");
+    }
     let targets = models.into_iter().map(|model| Arc::new(Target::new(&provider, model))).collect();
     Some(Configured { provider, targets, discover, upstream })
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::problem::{Report, closest};
+use super::problem::{MAP, Report, closest, looks_secret};
 use super::tree::{Entry, Node, Place, Value};
 use crate::units::{self, Count, Share, Size, Span};
 
@@ -118,10 +118,15 @@ impl<'a> Item<'a> {
         self.report.suggest(self.node.at, &self.path, message, suggestion);
     }
 
+    fn is_hidden(&self) -> bool {
+        self.node.hidden || matches!(&self.node.value, Value::Text(text) if looks_secret(text))
+    }
+
     /// How the value reads in a message: as written, unless it may be a secret.
     pub fn shown(&self) -> String {
         match &self.node.value {
-            _ if self.node.hidden => "the value of the variable".to_owned(),
+            Value::Text(text) if looks_secret(text) => "a text like a key".to_owned(),
+            Value::Text(_) if self.node.hidden => "the value of the variable".to_owned(),
             Value::Nothing | Value::Broken => "nothing".to_owned(),
             Value::Flag(flag) => format!("`{flag}`"),
             Value::Number(number) => format!("`{number}`"),
@@ -139,7 +144,7 @@ impl<'a> Item<'a> {
     }
 
     pub fn section(&self) -> Option<Section<'a>> {
-        let entries = self.entries("a map of settings")?;
+        let entries = self.entries(MAP)?;
         Some(Section { entries, asked: Vec::new(), path: self.path.clone(), at: self.node.at, report: self.report })
     }
 
@@ -158,6 +163,10 @@ impl<'a> Item<'a> {
         let entries: &[Entry] = match &self.node.value {
             Value::Map(entries) => entries,
             Value::Nothing => &[],
+            Value::Text(_) => {
+                self.problem(format!("expected {what}, got text"));
+                return None;
+            }
             _ => {
                 self.expected(what);
                 return None;
@@ -179,6 +188,11 @@ impl<'a> Item<'a> {
         };
         let item = |(index, node)| Item { node, path: format!("{}[{index}]", self.path), report: self.report };
         Some(nodes.iter().enumerate().map(item).collect())
+    }
+
+    /// Whether a variable with an empty fallback, `${NAME:-}`, came to nothing.
+    pub fn is_emptied(&self) -> bool {
+        self.node.hidden && matches!(&self.node.value, Value::Text(text) if text.trim().is_empty())
     }
 
     /// Text, not empty. A bare number or `yes` needs quotes, or it would not come out as it was written.
@@ -262,7 +276,7 @@ impl<'a> Item<'a> {
                 return None;
             }
         };
-        parsed.map_err(|message| if self.node.hidden { self.expected(what) } else { self.problem(message) }).ok()
+        parsed.map_err(|message| if self.is_hidden() { self.expected(what) } else { self.problem(message) }).ok()
     }
 
     fn within<T: PartialOrd>(&self, value: T, range: RangeInclusive<T>, show: impl Fn(&T) -> String) -> Option<T> {
@@ -287,7 +301,7 @@ impl<'a> Item<'a> {
     /// Reports a word that is none of `known`.
     pub fn unknown<'k>(&self, what: impl Display, word: &str, known: impl Iterator<Item = &'k str> + Clone) {
         let suggestion = closest(word, known.clone());
-        let message = match (&suggestion, self.node.hidden) {
+        let message = match (&suggestion, self.is_hidden()) {
             (_, true) => format!("{} is no known {what}", self.shown()),
             (Some(_), _) => format!("unknown {what} `{word}`"),
             (None, _) => format!("unknown {what} `{word}`; known: {}", known.collect::<Vec<_>>().join(", ")),

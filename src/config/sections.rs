@@ -4,13 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use regex::RegexBuilder;
-
 use super::problem::closest;
 use super::reader::{Item, Section, set};
 use super::settings::{Level, LogFormat, Logging, Server, Storage, Upstream};
 use crate::cache;
-use crate::classify::settings::{Pattern, Settings as Tasks, TaskSettings};
+use crate::classify::settings::{Pattern, Settings as Tasks, TaskSettings, check_pattern};
 use crate::dispatch::settings::{Retry, Timeouts};
 use crate::rank::settings::{Alias, Settings as Routing, Strategy, Weights, WhenImpossible};
 use crate::resilience::breaker;
@@ -37,8 +35,6 @@ pub(super) const BUILT_IN_TASKS: [&str; 13] = [
     "tool_use",
     "multimodal",
 ];
-/// Memory that one pattern may compile to.
-const PATTERN_BYTES: usize = 512 << 10;
 
 pub(super) fn strategy(item: &Item<'_>) -> Option<Strategy> {
     let text = item.text()?;
@@ -269,34 +265,15 @@ fn task(mut section: Section<'_>) -> TaskSettings {
 }
 
 fn pattern(mut section: Section<'_>) -> Option<Pattern> {
-    let matches = section.get("match").and_then(|item| {
-        let text = item.text()?;
-        check_pattern(text).map_err(|message| item.problem(message)).ok()?;
-        Some(text.to_owned())
-    });
+    let matches = section.get("match").and_then(|item| Some((item.clone(), item.text()?)));
     if !section.has("match") {
         section.problem("a pattern needs `match`, a regular expression");
     }
     let weight = section.number("weight", -10.0..=10.0).unwrap_or(1.0);
     let force = section.flag("force").unwrap_or_default();
     section.finish();
-    Some(Pattern { matches: matches?, weight, force })
-}
-
-fn check_pattern(pattern: &str) -> Result<(), String> {
-    let compiled = RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(limit) => {
-            format!("the pattern needs more than {limit} bytes when compiled; use smaller repetitions")
-        }
-        // The crate draws the pattern with a caret over several lines; the last line is the reason.
-        other => {
-            let drawn = other.to_string();
-            let reason = drawn.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            format!("`{pattern}` is not a regular expression: {reason}")
-        }
-    })?;
-    if compiled.is_match("") {
-        return Err(format!("`{pattern}` matches the empty text, and so every prompt; make a part of it mandatory"));
-    }
-    Ok(())
+    let (item, matches) = matches?;
+    let pattern = Pattern { matches: matches.to_owned(), weight, force };
+    check_pattern(&pattern).map_err(|message| item.problem(message)).ok()?;
+    Some(pattern)
 }

@@ -199,6 +199,10 @@ fn a_value_from_a_variable_is_never_shown() {
     assert!(!all.contains("sk-openai"), "{all}");
     let inline = problem("providers:\n  openai:\n    api_kye: my-own-secret");
     assert!(!inline.contains("my-own-secret"), "{inline}");
+    let misplaced = problem("providers:\n  openai: my-own-secret");
+    assert!(misplaced.contains("expected a map of settings, got text") && !misplaced.contains("my-own"), "{misplaced}");
+    let elsewhere = problem("providers: { demo: { weight: sk-abcdef } }");
+    assert!(!elsewhere.contains("abcdef"), "{elsewhere}");
     let wrong = problem("providers:\n  demo:\n    headers:\n      x-a: [my-own-secret]");
     assert!(!wrong.contains("my-own-secret"), "{wrong}");
 }
@@ -259,6 +263,8 @@ fn azure_has_deployments_at_an_endpoint_of_ones_own() {
     let classic = target(&classic, "azure/gpt-4o");
     assert_eq!(classic.provider.url(&classic.model), "https://mine.openai.azure.com/openai/deployments/mine");
     assert_eq!(classic.provider.query, [("api-version".to_owned(), "2024-10-21".to_owned())]);
+    let unnamed = load("providers: { azure: }");
+    assert!(unnamed.warnings[0].contains("no alias such as `auto` picks any of its models"), "{:?}", unnamed.warnings);
     assert!(problem("providers: { demo: { api_version: x } }").contains("for azure only"));
 }
 
@@ -273,7 +279,7 @@ timeouts: { total: 5m }
     let demo = settings.upstream("demo");
     assert_eq!(demo.timeouts.first_token.map(|span| span.0), Some(Duration::from_secs(60)));
     assert_eq!(demo.timeouts.total.0, Duration::from_secs(300));
-    assert_eq!((demo.breaker.probes.0, demo.breaker.consecutive_failures.0), (2.0 as u64, 5));
+    assert_eq!((demo.breaker.probes.0, demo.breaker.consecutive_failures.0), (2, 5));
     assert_eq!(settings.upstream("other").breaker.probes.0, 1);
 }
 
@@ -294,6 +300,16 @@ tasks:
         "providers: { demo: }\ntasks:\n  legal:\n    patterns:\n      - match: '(unclosed'\n      - match: 'x*'\n";
     let shown: Vec<_> = problems(text).iter().map(|problem| (problem.line, problem.column)).collect();
     assert_eq!(shown, [(5, 16), (6, 16)]);
+}
+
+#[test]
+fn the_built_in_tasks_are_those_of_the_classifier() {
+    let classifier = crate::classify::Classifier::compile(&Default::default()).expect("the built-in rules");
+    let mut known: Vec<_> = classifier.tasks().map(|task| task.as_str()).collect();
+    let mut named = sections::BUILT_IN_TASKS;
+    known.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(known, named);
 }
 
 #[test]
@@ -321,6 +337,15 @@ fn without_a_file_the_environment_decides() {
 }
 
 #[test]
+fn loading_is_quick_enough_to_start_in_no_time() {
+    let text = "providers: { openai: , anthropic: , demo: }";
+    let started = std::time::Instant::now();
+    load(text);
+    // 7 ms in a debug build; the bound leaves room for a busy machine.
+    assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+}
+
+#[test]
 fn the_templates_are_valid() {
     assert_eq!(load(&template(false, &env)).settings.providers.len(), 1);
     let from_env = template(true, &env);
@@ -344,6 +369,51 @@ fn files_and_directories_have_their_order() {
     assert_eq!(locate(Some(Path::new("/d.yaml")), &named), Source::File("/d.yaml".into()));
     let missing = super::load(&Source::File("/nowhere/providers.yaml".into()), &named).expect_err("no file");
     assert!(missing.to_string().starts_with("/nowhere/providers.yaml: cannot be read"), "{missing}");
+}
+
+/// The shipped reference manual.
+const MANUAL: &str = include_str!("../../providers.yaml");
+
+#[test]
+fn the_manual_is_a_valid_file() {
+    let loaded = load(MANUAL);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.settings.providers.len(), 3);
+    let bare = parse(Path::new("providers.yaml"), MANUAL, &|_| None, TODAY).expect("valid without any variable");
+    assert_eq!(bare.settings.providers.iter().map(|provider| &*provider.name).collect::<Vec<_>>(), ["demo"]);
+    assert_eq!(bare.warnings.len(), 2, "{:?}", bare.warnings);
+}
+
+/// Settings that have no `PartialEq` are compared as they print.
+fn shown(settings: &Settings) -> String {
+    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, .. } = settings;
+    let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
+    format!("{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?}")
+}
+
+#[test]
+fn the_defaults_in_the_manual_are_those_of_the_code() {
+    let written = settings(&MANUAL.replace("#: ", ""));
+    assert_eq!(written.providers.len(), 5, "the examples are valid too");
+    assert_eq!(shown(&written), shown(&Settings::empty()));
+    let mentioned = MANUAL.lines().filter(|line| line.trim_start().starts_with("#: ")).count();
+    assert!(mentioned >= 28, "{mentioned} defaults are shown");
+}
+
+#[test]
+fn the_manual_shows_no_default_that_is_ignored() {
+    // What stands behind `#:` is read, and not only skipped as a comment.
+    let broken = MANUAL.replace("#: ", "").replace("probes: 1", "probes: 99").replace("level: info", "level: loud");
+    assert_eq!(problems(&broken).len(), 2);
+}
+
+#[test]
+fn an_empty_fallback_leaves_a_provider_out() {
+    let loaded = load(
+        "providers: { groq: { api_key: '${GROQ_API_KEY:-}' }, demo: }\nrouting: { aliases: { a: { only: [groq] } } }",
+    );
+    assert_eq!(loaded.settings.providers.len(), 1);
+    assert!(loaded.warnings[0].contains("providers.groq: left out, because its key is empty"));
 }
 
 proptest! {
