@@ -1,0 +1,105 @@
+//! Is it alive, is it ready, what does it think of its targets.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+use crate::gateway::error::remaining;
+use crate::gateway::snapshot::Snapshot;
+
+use super::router::Shared;
+
+/// The process answers. Never touches a provider.
+pub async fn live() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// At least one target can be asked, and the server is not draining.
+pub async fn ready(State(shared): State<Shared>) -> Response {
+    let usable = usable(&shared.gateway, &shared.gateway.rules());
+    let draining = shared.operations.is_draining();
+    let ready = usable > 0 && !draining;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if draining { "draining" } else if ready { "ready" } else { "no usable target" };
+    (status, Json(json!({"status": word, "usable_targets": usable}))).into_response()
+}
+
+/// Everything an operator looks at first.
+pub async fn health(State(shared): State<Shared>) -> Json<Value> {
+    let rules = shared.gateway.rules();
+    let ledger = shared.gateway.ledger.health();
+    let reload = shared.operations.reload();
+    let degraded = reload.error.is_some() || ledger.last_error.is_some() || usable(&shared.gateway, &rules) == 0;
+    Json(json!({
+        "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": shared.operations.started().elapsed().as_secs(),
+        "usable_targets": usable(&shared.gateway, &rules),
+        "targets": rules.index.targets().len(),
+        "configuration": {
+            "origin": reload.origin,
+            "version": rules.version,
+            "reloads_failed": reload.failed,
+            "error": reload.error,
+        },
+        "ledger": ledger,
+        "cached_answers": shared.gateway.cached_answers(),
+    }))
+}
+
+/// Models, strategy, and the breaker of every target with its cause and the time of re-admission.
+pub async fn status(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let rules = gateway.rules();
+    let now = Instant::now();
+    let wall = jiff::Timestamp::now();
+    let targets: Vec<Value> = rules
+        .index
+        .targets()
+        .iter()
+        .map(|target| {
+            let status = gateway.dispatcher.fleet.status(target, rules.policy(&target.provider), now);
+            let vitals = &status.vitals;
+            let remaining = remaining(&vitals.availability);
+            let cause = (!status.cause.is_empty()).then_some(&status.cause);
+            json!({
+                "provider": *target.provider.name,
+                "model": target.model.id,
+                "state": vitals.availability.as_str(),
+                "cause": cause,
+                "readmitted_in_ms": remaining.map(|remaining| remaining.as_millis() as u64),
+                "readmitted_at": remaining.and_then(|remaining| wall.checked_add(remaining).ok()).map(|at| at.to_string()),
+                "opened": status.opened,
+                "in_flight": vitals.pending,
+                "first_token_ms": vitals.first_token.map(|first| first.as_millis() as u64),
+                "tokens_per_second": vitals.tokens_per_second.map(|pace| (pace * 10.0).round() / 10.0),
+                "routable": target.model.routable,
+            })
+        })
+        .collect();
+    let routing = &rules.settings.routing;
+    Json(json!({
+        "strategy": routing.strategy.as_str(),
+        "weights": routing.weights,
+        "fallback_enabled": routing.max_attempts > 1,
+        "max_attempts": routing.max_attempts,
+        "aliases": rules.index.aliases().collect::<Vec<_>>(),
+        "models": rules.index.targets().iter().map(|target| target.id.as_str()).collect::<Vec<_>>(),
+        "configuration_version": rules.version,
+        "targets": targets,
+    }))
+}
+
+fn usable(gateway: &Gateway, rules: &Snapshot) -> usize {
+    let now = Instant::now();
+    let is_usable = |target: &&Arc<crate::catalog::Target>| {
+        let vitals = gateway.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
+        remaining(&vitals.availability).is_none()
+    };
+    rules.index.targets().iter().filter(is_usable).count()
+}

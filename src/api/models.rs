@@ -1,0 +1,70 @@
+//! `GET /v1/models`: aliases first, then every model as `provider/model`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::edge::request_id;
+use super::error::ApiError;
+use crate::catalog::Target;
+use crate::gateway::Gateway;
+use crate::gateway::snapshot::Snapshot;
+
+/// Models have no birthday here; the SDKs want a number. The catalogue's date, 2026-11-20.
+const CREATED: i64 = 1_795_132_800;
+
+pub async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let rules = gateway.rules();
+    let aliases = rules.index.aliases().map(alias);
+    let data: Vec<Value> = aliases.chain(rules.index.targets().iter().map(|target| model(target))).collect();
+    Json(json!({"object": "list", "data": data}))
+}
+
+pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    let rules = gateway.rules();
+    match find(&rules, &id) {
+        Some(found) => Json(found).into_response(),
+        None => {
+            let error = rules.index.select(&id, &[]).err();
+            let message = error.map_or_else(|| format!("the model `{id}` does not exist"), |error| error.to_string());
+            ApiError::request(StatusCode::NOT_FOUND, "model_not_found", Some("model"), message).respond(request_id(&headers))
+        }
+    }
+}
+
+fn find(rules: &Snapshot, id: &str) -> Option<Value> {
+    if let Some(name) = rules.index.aliases().find(|name| *name == id) {
+        return Some(alias(name));
+    }
+    if let Some(target) = rules.index.target(id) {
+        return Some(model(target));
+    }
+    let selection = rules.index.select(id, &[]).ok()?;
+    selection.groups.first()?.targets.first().map(|target| model(target))
+}
+
+fn alias(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": CREATED, "owned_by": "stepwell"})
+}
+
+/// OpenAI's members, then what is known of the model and how.
+fn model(target: &Target) -> Value {
+    let model = &target.model;
+    json!({
+        "id": target.id,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": *target.provider.name,
+        "context_length": model.context,
+        "max_output_tokens": model.max_output,
+        "price_usd_per_million": model.price.as_ref().map(|price| json!({
+            "input": price.input, "output": price.output, "cached_input": price.cached_input,
+        })),
+        "supports": model.supports,
+        "routable": model.routable,
+    })
+}

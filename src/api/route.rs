@@ -1,0 +1,26 @@
+//! `POST /v1/route`: the decision that the same body would get, without a call.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use http::HeaderMap;
+
+use super::chat::inbound;
+use super::edge::request_id;
+use super::error::ApiError;
+use crate::gateway::Gateway;
+
+pub async fn route(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+    let result = async {
+        let inbound = inbound(&gateway, &headers, body, Instant::now()).await?;
+        gateway.route(&inbound).map_err(ApiError::from)
+    };
+    match result.await {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => error.respond(request_id(&headers)),
+    }
+}
