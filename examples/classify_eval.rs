@@ -17,7 +17,15 @@ use stepwell::classify::Classifier;
 const SAMPLE: &str = "fixtures/prompts/dev_sample.jsonl";
 /// Labels that need the text; the score is over these. Tools and images are told from the request's structure.
 const TEXT_LABELS: [&str; 10] = [
-    "coding", "reasoning", "analysis", "classification", "creative", "rewrite", "translation", "general", "roleplay",
+    "coding",
+    "reasoning",
+    "analysis",
+    "classification",
+    "creative",
+    "rewrite",
+    "translation",
+    "general",
+    "roleplay",
     "safety",
 ];
 /// Timed runs over the whole file, after one that warms up.
