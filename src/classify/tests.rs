@@ -197,7 +197,7 @@ fn a_request_without_a_user_turn_is_general() {
     assert_eq!(builtin().classify(&said(&[("system", "Be brief.")]).prompt()).name.as_str(), "general");
 }
 
-/// Measured 0.863 when the rules were written; the margin lets a rule change without ceremony, not a task get lost.
+/// Measured 0.876 when the rules were written; the margin lets a rule change without ceremony, not a task get lost.
 #[test]
 fn the_sample_keeps_its_score() {
     let classifier = builtin();
@@ -222,7 +222,7 @@ fn the_sample_keeps_its_score() {
     };
     let macro_f1 = labels.iter().map(|label| f1(label)).sum::<f64>() / labels.len() as f64;
     assert_eq!(labels.len(), 10);
-    assert!(macro_f1 >= 0.83, "macro-F1 fell to {macro_f1:.3}");
+    assert!(macro_f1 >= 0.85, "macro-F1 fell to {macro_f1:.3}");
 }
 
 proptest! {
