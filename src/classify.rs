@@ -133,7 +133,8 @@ impl Classifier {
         let replaced = |name: &str| settings.get(name).is_some_and(|task| task.replace);
 
         let names = builtin::TASKS.iter().map(|(name, _)| *name);
-        let added = settings.keys().map(String::as_str).filter(|name| !builtin::TASKS.iter().any(|(own, _)| own == name));
+        let added =
+            settings.keys().map(String::as_str).filter(|name| !builtin::TASKS.iter().any(|(own, _)| own == name));
         let tasks: Vec<TaskName> = names.chain(added).filter(|name| !disabled(name)).map(TaskName::from).collect();
         let index: BTreeMap<&str, usize> = tasks.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
 
@@ -200,7 +201,8 @@ impl Classifier {
         let turn = View::new(&prompt.head, &prompt.tail, prompt.length);
         let refers_back = self.count(&turn, 1.0, &mut tally);
         if refers_back && tally.best() < STANDS_ALONE && prompt.length <= FOLLOW_UP_BYTES {
-            let before = if prompt.previous_user.is_empty() { &prompt.previous_assistant } else { &prompt.previous_user };
+            let before =
+                if prompt.previous_user.is_empty() { &prompt.previous_assistant } else { &prompt.previous_user };
             self.count(&View::new(before, "", before.len()), FOLLOW_UP_SHARE, &mut tally);
         }
         self.count_structure(prompt, &mut tally);
@@ -209,7 +211,8 @@ impl Classifier {
     }
 
     fn task(&self, winner: usize, confidence: f64, tally: Tally) -> Task {
-        let signal = |(task, label, weight): (usize, Arc<str>, f64)| Signal { task: self.tasks[task].clone(), label, weight };
+        let signal =
+            |(task, label, weight): (usize, Arc<str>, f64)| Signal { task: self.tasks[task].clone(), label, weight };
         Task { name: self.tasks[winner].clone(), confidence, signals: tally.into_signals().map(signal).collect() }
     }
 

@@ -26,7 +26,7 @@ pub(super) const MULTIMODAL: &str = "multimodal";
 
 /// Tools offered outweigh most words: in the labelled data, a request with tools is one for a call. Only a text task
 /// that is certain ("translate this into German") wins against it.
-pub(super) const TOOLS_OFFERED: f64 = 4.5;
+pub(super) const TOOLS_OFFERED: f64 = 7.0;
 pub(super) const TOOL_ANSWERED: f64 = 1.0;
 /// An image decides more firmly still: words about it ("summarise this diagram") are words of other tasks.
 pub(super) const MEDIA: f64 = 8.0;

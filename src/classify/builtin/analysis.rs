@@ -35,4 +35,8 @@ pub(super) const RULES: &[Rule] = &[
     ask("summarise or extract (Spanish)", 3.0, r"\A(?:resum\w+|extrae\w*|analiza\w*|compara\w*)\b|\b(?:según|basándote en|en base a) (?:el|este|la|esta) (?:texto|artículo|párrafo|conversación|tabla)\b"),
     ask("summarise or extract (German)", 3.0, r"\b(?:fass\w* .{0,60}zusammen|zusammenfassung|extrahier\w*|analysier\w*|vergleich\w*)\b|\b(?:laut|anhand|basierend auf) (?:dem|des|der|diesem) (?:text|artikel|absatz|tabelle|gespräch)"),
     ask("summarise or extract (French)", 3.0, r"\A(?:résum\w*|extrai\w*|analys\w*|compar\w*)|\b(?:selon|d'après|à partir de|en te basant sur) (?:le|ce|la|cet|cette) (?:texte|article|paragraphe|conversation|tableau)\b"),
+    ask("relations between given facts", 2.6, r"\Ainformation:|\bhas the relation\b|\brelationship between '"),
+    ask("details from a biography", 2.6, r"\b(?:read the|following|the) (?:bio|biography) below\b|\bfollowing bio\b|\bgive details on\b|\bkey details\b"),
+    text("rows of a table", 2.4, r"^[^,\n]{1,30}(?:,[^,\n]{1,30}){3,}\n[^,\n]{1,30}(?:,[^,\n]{1,30}){3,}\n|^\|?[^|\n]+\|[^|\n]+\|[^|\n]*\n\|?[^|\n]+\|"),
+    ask("a question about given sentences (Chinese)", 2.0, r"(?:句子|文字|表格|定义|对话|文本|正文)(?::|：)?.{0,40}(?:回答|问题)|基于以下|压缩|参与者|正文"),
 ];

@@ -37,5 +37,10 @@ pub(super) const RULES: &[Rule] = &[
     ask("about a program (Chinese)", 3.0, r"代码|编程|函数|python|javascript|java程序|写(?:一个|出|一段)?.{0,20}(?:程序|脚本|算法|正则)|编写.{0,30}(?:程序|脚本|算法)|sql|数据库查询|正则表达式|报错|调试|编译|html|变量|字符串"),
     ask("about a program (Spanish)", 2.8, r"\b(?:escribe|crea|implementa|corrige|explica|haz)\b[^.\n]*\b(?:función|programa|código|script|consulta|clase|algoritmo)\b"),
     ask("about a program (German)", 2.8, r"\b(?:schreib\w*|erstell\w*|implementier\w*|korrigier\w*|erklär\w*|programmier\w*)\b[^.\n]*\b(?:funktion|programm|code|skript|abfrage|klasse|algorithmus)"),
-    ask("about a program (French)", 2.8, r"\b(?:écri\w*|cré\w*|implément\w*|corrig\w*|expliqu\w*)[^.\n]*\b(?:fonction|programme|code|script|requête|classe|algorithme)\b"),
+    ask("about a program (French)", 2.8, r"(?:écri\w*|cré\w*|implément\w*|corrig\w*|expliqu\w*)[^.\n]*\b(?:fonction|programme|code|script|requête|classe|algorithme)\b"),
+    ask("terms of the trade, how to", 1.6, r"\bhow (?:to|do|can|would)\b[^?\n]*\b(?:toolbar|fragment|widget|entity|schema|drupal|wordpress|sap|windows service|dataset|images?|install|configure|column|spatial|selenium|textbox|gui|button|service|container|node|cluster|plugin|extension|domain|proxy|vbs|nix|git|branch|merge|call|view|layout|pixel|fetch|store)\b"),
+    ask("builds a piece of software", 1.6, r"\b(?:write|make|create|build|design)\b[^.\n]*\b(?:extension|livescript|widget|bot|chatbot|game|gui|dashboard|crawler|scraper|addon|add-on|mod|simulation|simulating|notation|service|interface|template)\b"),
+    ask("a persona that knows programs is still a persona", -2.5, r"\A(?:you are|sei un|eres un|tu es un|você é um|du bist ein)\b[^.\n]*\b(?:assistant|asistente|assistente|assistent|specializ\w+|especiali\w+|spécialisé)\b").when(When::Brief),
+    ask("differences between languages are knowledge", -2.0, r"\b(?:differences? between|advantages of|history of|popular)\b").when(When::Brief),
+    ask("a script for the screen is not a program", -4.0, r"\b(?:animation|video|youtube|movie|podcast|film|play) script\b|\bscript for (?:a|an|the) (?:\S+ )?(?:video|youtube|movie|podcast|film|play|commercial|episode)\b"),
 ];

@@ -52,9 +52,20 @@ pub(super) const RULES: &[Rule] = &[
 pub(in super::super) fn is_housekeeping(system: &str) -> bool {
     // 512 bytes at most, and nearly always empty: plain searches are enough.
     let system = system.to_ascii_lowercase();
-    let makes = ["generate", "create", "write", "you are a", "your task", "produce"].iter().any(|verb| system.contains(verb));
-    let thing = ["title generator", "title for the conversation", "title for this conversation", "title for the chat",
-        "conversation title", "chat title", "name for the conversation", "thread title", "title of the conversation",
-        "follow-up questions for the user", "conversation summarizer"];
+    let makes =
+        ["generate", "create", "write", "you are a", "your task", "produce"].iter().any(|verb| system.contains(verb));
+    let thing = [
+        "title generator",
+        "title for the conversation",
+        "title for this conversation",
+        "title for the chat",
+        "conversation title",
+        "chat title",
+        "name for the conversation",
+        "thread title",
+        "title of the conversation",
+        "follow-up questions for the user",
+        "conversation summarizer",
+    ];
     makes && thing.iter().any(|thing| system.contains(thing))
 }
