@@ -11,7 +11,7 @@ pub mod reply;
 pub mod snapshot;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -61,6 +61,7 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
+    drafts: Arc<AtomicUsize>,
 }
 
 impl Gateway {
@@ -72,6 +73,7 @@ impl Gateway {
             flights: Arc::new(Flights::default()),
             ledger,
             turn: AtomicU64::new(0),
+            drafts: Arc::new(AtomicUsize::new(0)),
         }
     }
 
@@ -90,6 +92,11 @@ impl Gateway {
         self.rules.store(Arc::new(snapshot));
     }
 
+    /// Requests that have come in and are not in the ledger yet.
+    pub fn in_flight(&self) -> usize {
+        self.drafts.load(Ordering::Relaxed)
+    }
+
     pub fn cached_answers(&self) -> u64 {
         self.cache.load().len()
     }
@@ -98,7 +105,7 @@ impl Gateway {
     pub async fn complete(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Error> {
         self.ledger.room().await;
         let rules = self.rules();
-        let draft = Draft::open(self.ledger.clone(), &inbound);
+        let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
         let result = self.answer(&rules, Arc::new(inbound), &draft).await;
         leaving.stays();

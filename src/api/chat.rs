@@ -18,8 +18,14 @@ use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply};
 use crate::gateway::{Gateway, Inbound};
 use crate::money;
+use crate::operations::Operations;
 
-pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+pub async fn completions(
+    State(gateway): State<Arc<Gateway>>,
+    State(operations): State<Arc<Operations>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let began = Instant::now();
     let id = request_id(&headers).to_owned();
     let inbound = match inbound(&gateway, &headers, body, began).await {
@@ -33,6 +39,7 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
         stream: inbound.request.stream,
         include_usage: inbound.request.include_usage,
         explain: inbound.hints.explain,
+        cut: operations.cut(),
     };
     if !inbound.request.stream {
         return match gateway.complete(inbound).await {

@@ -181,6 +181,17 @@ pub fn interrupted(failure: &Failure, target: &str, request_id: &str) -> Value {
     }})
 }
 
+/// The error event of a stream that has to end because the server does.
+pub fn shutting_down(request_id: &str) -> Value {
+    json!({"error": {
+        "message": "the router is shutting down; what was delivered is not the whole answer",
+        "type": "server_error",
+        "param": null,
+        "code": "shutting_down",
+        "stepwell": {"request_id": request_id},
+    }})
+}
+
 fn kind(status: StatusCode, code: &str) -> &'static str {
     match status.as_u16() {
         429 if code == "insufficient_quota" => "insufficient_quota",

@@ -1,6 +1,7 @@
 //! A ledger row in the making: opened with the request, written exactly once, however the request ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use crate::rank::explain::Explanation;
 /// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
 pub struct Draft {
     ledger: Ledger,
+    open: Arc<AtomicUsize>,
     trail: Trail,
     began: Instant,
     record: Mutex<Option<Record>>,
@@ -26,12 +28,15 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub fn open(ledger: Ledger, inbound: &Inbound) -> Arc<Self> {
+    /// `open` counts the drafts that are not written yet.
+    pub fn open(ledger: Ledger, open: Arc<AtomicUsize>, inbound: &Inbound) -> Arc<Self> {
+        open.fetch_add(1, Ordering::Relaxed);
         let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
         record.asked_model.clone_from(&inbound.request.model);
         record.stream = inbound.request.stream;
         Arc::new(Self {
             ledger,
+            open,
             trail: Trail::new(inbound.began),
             began: inbound.began,
             record: Mutex::new(Some(record)),
@@ -150,6 +155,7 @@ impl Draft {
         }
         record.attempts = self.trail.list().into_iter().map(row).collect();
         self.ledger.append(record);
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

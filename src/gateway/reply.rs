@@ -233,6 +233,12 @@ impl ReplyStream {
         result
     }
 
+    /// The server ends the stream before its end, and tells the caller so.
+    pub fn abandon(&mut self) {
+        self.over = true;
+        self.draft.close(Status::Interrupted, 200, Some("shutting_down"));
+    }
+
     /// What the answer used, once it is complete.
     pub fn usage(&self) -> Option<&Usage> {
         self.usage.as_ref()
