@@ -76,8 +76,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
 
     let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&path).await?);
     let (ledger, writer) = Ledger::open(journal.clone());
-    let snapshot = Snapshot::compile(settings, 1)
-        .map_err(|problems| anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
+        anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
     let gateway = Arc::new(Gateway::new(snapshot, ledger));
     let operations = Arc::new(Operations::start(loaded.origin.to_string()));
@@ -85,16 +86,11 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let tracker = TaskTracker::new();
     let writer = tokio::spawn(writer.run(writer_stop.clone()));
-    let reloader = reload::Reloader {
-        source: options.source,
-        files: loaded.files,
-        gateway: gateway.clone(),
-        operations: operations.clone(),
-    };
+    let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));
-    let shared =
-        Shared { gateway: gateway.clone(), journal: journal.clone(), operations: operations.clone() };
-    let accepting = tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));
+    let shared = Shared { gateway: gateway.clone(), journal: journal.clone(), operations: operations.clone() };
+    let accepting =
+        tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));
     Ok(Running {
         address,
         gateway,

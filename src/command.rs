@@ -78,7 +78,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Exit> {
 /// Writes a result. A reader that has seen enough (`| head`) is no failure.
 fn print(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") }) {
+    match out.write_all(text.as_bytes()).and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
+    {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Exit::new(Exit::FAILED, format!("cannot write the result: {error}")))
         }

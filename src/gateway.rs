@@ -203,11 +203,11 @@ impl Gateway {
             min_skill: floors.into_iter().flatten().fold(0.0, f64::max),
             max_attempts: routing.max_attempts,
             when_impossible: rules.settings.when_impossible,
-            seed: now.duration_since(rules.epoch).as_nanos() as u64 ^ u64::from(request.body().len() as u32).rotate_left(40),
+            seed: now.duration_since(rules.epoch).as_nanos() as u64
+                ^ u64::from(request.body().len() as u32).rotate_left(40),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let plan =
-            plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
+        let plan = plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
         Explanation { task, plan }
     }
 
@@ -226,7 +226,9 @@ impl Gateway {
             None => {}
             Some(Impossible::NoCandidate) => return Err(Error::NoCandidate(explanation)),
             Some(Impossible::Context) => return Err(Error::ContextLength(explanation)),
-            Some(Impossible::Unavailable { retry_after }) => return Err(Error::Unavailable { retry_after, explanation }),
+            Some(Impossible::Unavailable { retry_after }) => {
+                return Err(Error::Unavailable { retry_after, explanation });
+            }
         }
         let policy = |provider: &Provider| rules.policy(provider);
         let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
@@ -240,7 +242,9 @@ impl Gateway {
             deadline,
         };
         match self.dispatcher.run(&errand).await {
-            Ok(delivered) => Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline)),
+            Ok(delivered) => {
+                Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline))
+            }
             Err(defeat) => Err(self.defeated(rules, defeat, explanation, draft)),
         }
     }
@@ -258,10 +262,17 @@ impl Gateway {
             })
             .min();
         match (defeat.failure, defeat.target) {
-            (Some(failure), Some(target)) => {
-                Error::Upstream { failure, target: target.id.clone(), attempts: draft.trail().list(), retry_after, explanation }
-            }
-            _ => Error::Unavailable { retry_after: retry_after.unwrap_or(std::time::Duration::from_secs(1)), explanation },
+            (Some(failure), Some(target)) => Error::Upstream {
+                failure,
+                target: target.id.clone(),
+                attempts: draft.trail().list(),
+                retry_after,
+                explanation,
+            },
+            _ => Error::Unavailable {
+                retry_after: retry_after.unwrap_or(std::time::Duration::from_secs(1)),
+                explanation,
+            },
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The state of the process that operators ask for: since when, under which configuration, draining or not.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+
+/// Metrics belong to the process: several servers in one process, as in tests, share them.
+static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 pub struct Operations {
     started: Instant,
@@ -27,12 +31,16 @@ pub struct Reload {
 }
 
 impl Operations {
-    /// Installs the process's metrics recorder. A second one in the same process (tests) measures, but is not shown.
+    /// Starts the clock, and the process's metrics recorder if it is not running yet.
     pub fn start(origin: String) -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let prometheus = recorder.handle();
-        // Refused only if there is one already.
-        let _ = metrics::set_global_recorder(recorder);
+        let prometheus = PROMETHEUS.get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            // Refused only if somebody else's recorder is there already; then ours stays empty.
+            let _ = metrics::set_global_recorder(recorder);
+            handle
+        });
+        let prometheus = prometheus.clone();
         Self {
             started: Instant::now(),
             draining: AtomicBool::new(false),

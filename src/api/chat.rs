@@ -88,11 +88,24 @@ async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiE
     let read = axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX));
     match tokio::time::timeout(BODY_DEADLINE, read).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
+        Ok(Err(error))
+            if std::error::Error::source(&error)
+                .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) =>
+        {
             Err(too_large())
         }
-        Ok(Err(_)) => Err(ApiError::request(StatusCode::BAD_REQUEST, "incomplete_body", None, "the body could not be read to its end")),
-        Err(_) => Err(ApiError::request(StatusCode::REQUEST_TIMEOUT, "body_timeout", None, "the body did not arrive within 30 s")),
+        Ok(Err(_)) => Err(ApiError::request(
+            StatusCode::BAD_REQUEST,
+            "incomplete_body",
+            None,
+            "the body could not be read to its end",
+        )),
+        Err(_) => Err(ApiError::request(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            None,
+            "the body did not arrive within 30 s",
+        )),
     }
 }
 
@@ -148,7 +161,8 @@ fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[St
     headers.insert(HeaderName::from_static("x-stepwell-attempts"), HeaderValue::from(head.attempts));
     headers.insert(HeaderName::from_static("x-stepwell-cache"), HeaderValue::from_static(head.cache.as_str()));
     let elapsed = began.elapsed();
-    headers.insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
+    headers
+        .insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
     put(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
     if !warnings.is_empty() {
         put(headers, "x-stepwell-warnings", &warnings.join("; "));

@@ -17,11 +17,29 @@ use crate::ledger::journal::Journal;
 use crate::operations::Operations;
 
 /// What handlers may ask for; each takes the parts that it uses.
-#[derive(Clone, FromRef)]
+#[derive(Clone)]
 pub struct Shared {
     pub gateway: Arc<Gateway>,
     pub journal: Arc<dyn Journal>,
     pub operations: Arc<Operations>,
+}
+
+impl FromRef<Shared> for Arc<Gateway> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.gateway.clone()
+    }
+}
+
+impl FromRef<Shared> for Arc<dyn Journal> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.journal.clone()
+    }
+}
+
+impl FromRef<Shared> for Arc<Operations> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.operations.clone()
+    }
 }
 
 /// Named in the answer to an unknown path.
@@ -62,7 +80,8 @@ pub fn router(shared: Shared) -> Router {
 }
 
 async fn unknown_path(headers: HeaderMap, uri: Uri) -> Response {
-    let message = format!("nothing is served at `{}`; there is {PATHS}", uri.path().chars().take(200).collect::<String>());
+    let message =
+        format!("nothing is served at `{}`; there is {PATHS}", uri.path().chars().take(200).collect::<String>());
     ApiError::request(StatusCode::NOT_FOUND, "unknown_url", None, message).respond(request_id(&headers))
 }
 

@@ -13,7 +13,8 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         *models.entry(&target.provider.name).or_default() += 1;
     }
     let count = |count: usize| if count == 1 { "1 model".to_owned() } else { format!("{count} models") };
-    let mut providers: Vec<String> = models.iter().take(6).map(|(name, models)| format!("{name} ({})", count(*models))).collect();
+    let mut providers: Vec<String> =
+        models.iter().take(6).map(|(name, models)| format!("{name} ({})", count(*models))).collect();
     if models.len() > 6 {
         providers.push(format!("and {} more", models.len() - 6));
     }
@@ -32,12 +33,15 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         format!("  ledger         {}", running.database.display()),
         String::new(),
         format!("  try   curl {base}/v1/chat/completions -H 'content-type: application/json' \\"),
-        "          -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"Write a haiku\"}]}'".to_owned(),
+        "          -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"Write a haiku\"}]}'"
+            .to_owned(),
         format!("  or    point any OpenAI client at {base}/v1 (any API key), model `auto`"),
         "  then  stepwell usage".to_owned(),
     ];
     if demo_only {
-        lines.push("  real  set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or run `stepwell init` for a providers.yaml".to_owned());
+        lines.push(
+            "  real  set OPENAI_API_KEY, ANTHROPIC_API_KEY, ... or run `stepwell init` for a providers.yaml".to_owned(),
+        );
     }
     lines.join("\n")
 }

@@ -38,7 +38,13 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Listeners> {
 }
 
 /// Accepts until `stop`, then drains: at most `grace`, then streams are told to end.
-pub async fn serve(listeners: Listeners, router: Router, stop: CancellationToken, grace: Duration, operations: Arc<Operations>) {
+pub async fn serve(
+    listeners: Listeners,
+    router: Router,
+    stop: CancellationToken,
+    grace: Duration,
+    operations: Arc<Operations>,
+) {
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(64 << 10);

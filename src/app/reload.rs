@@ -20,13 +20,19 @@ use crate::operations::Operations;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Reloader {
-    pub source: Source,
-    pub files: Vec<PathBuf>,
-    pub gateway: Arc<Gateway>,
-    pub operations: Arc<Operations>,
+    source: Source,
+    files: Vec<PathBuf>,
+    /// What the files held when they were loaded: a change before the first look counts too.
+    in_force: u64,
+    gateway: Arc<Gateway>,
+    operations: Arc<Operations>,
 }
 
 impl Reloader {
+    pub fn new(source: Source, files: Vec<PathBuf>, gateway: Arc<Gateway>, operations: Arc<Operations>) -> Self {
+        Self { in_force: fingerprint(&files), source, files, gateway, operations }
+    }
+
     pub async fn run(mut self, stop: CancellationToken) {
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
             Ok(hangup) => hangup,
@@ -35,7 +41,7 @@ impl Reloader {
                 return;
             }
         };
-        let mut in_force = fingerprint(&self.files);
+        let mut in_force = self.in_force;
         let mut settling = in_force;
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -66,7 +72,10 @@ impl Reloader {
         let loaded = match config::load(&self.source, &config::environment) {
             Ok(loaded) => loaded,
             Err(problems) => {
-                tracing::error!(because, "the configuration was not reloaded; the old rules stay in force:\n{problems}");
+                tracing::error!(
+                    because,
+                    "the configuration was not reloaded; the old rules stay in force:\n{problems}"
+                );
                 return self.operations.reload_failed(problems.to_string());
             }
         };
@@ -76,7 +85,9 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let old = self.gateway.rules();
-        if old.settings.server.listen != loaded.settings.server.listen || old.settings.storage != loaded.settings.storage {
+        if old.settings.server.listen != loaded.settings.server.listen
+            || old.settings.storage != loaded.settings.storage
+        {
             tracing::warn!("`server.listen` and `storage` take effect at the next start");
         }
         match Snapshot::compile(loaded.settings, old.version + 1) {

@@ -35,7 +35,8 @@ pub fn run(concurrency: usize, duration: u64, stream: bool) -> Outcome {
         return Err(Exit::new(Exit::USAGE, "--concurrency is 1 to 10000, --duration 1 to 600 seconds"));
     }
     let directory = std::env::temp_dir().join(format!("stepwell-bench-{}", uuid::Uuid::now_v7().simple()));
-    std::fs::create_dir_all(&directory).map_err(|error| Exit::new(Exit::FAILED, format!("cannot write {}: {error}", directory.display())))?;
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| Exit::new(Exit::FAILED, format!("cannot write {}: {error}", directory.display())))?;
     let result = measure(&directory, concurrency, Duration::from_secs(duration), stream);
     // Only what this run wrote.
     let _ = std::fs::remove_dir_all(&directory);
@@ -127,7 +128,13 @@ async fn ask(transport: &Transport, url: &str, worker: usize, stream: bool) -> O
     });
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    let outgoing = Outgoing { url: url.to_owned(), headers, body: Bytes::from(body.to_string()), script: None, warnings: Vec::new() };
+    let outgoing = Outgoing {
+        url: url.to_owned(),
+        headers,
+        body: Bytes::from(body.to_string()),
+        script: None,
+        warnings: Vec::new(),
+    };
     let incoming = transport.send(outgoing, Duration::from_secs(3)).await.ok()?;
     let ok = incoming.status.is_success();
     let body = incoming.collect().await.ok()?;

@@ -69,18 +69,23 @@ impl Server<'_> {
             warnings: Vec::new(),
         };
         let incoming = self.transport.send(outgoing, CONNECT).await.map_err(|failure| {
-            Exit::new(Exit::NOTHING_REACHABLE, format!("no server at {}: {}; start one with `stepwell`", self.url, failure.message))
+            Exit::new(
+                Exit::NOTHING_REACHABLE,
+                format!("no server at {}: {}; start one with `stepwell`", self.url, failure.message),
+            )
         })?;
         if !incoming.status.is_success() {
             let (status, headers) = (incoming.status, incoming.headers.clone());
             let failure = OpenAi.failure(status, &headers, &incoming.head(64 << 10).await, 0);
             return Err(Exit::new(Exit::FAILED, failure.message));
         }
-        let said = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
+        let said =
+            |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
         let who = format!("{}/{} ({})", said("x-stepwell-provider"), said("x-stepwell-model"), said("x-stepwell-task"));
         let mut stream = OpenStream::new(incoming, &OpenAi, SILENCE);
         let answer = print_all(&mut stream).await.map_err(|failure| Exit::new(Exit::FAILED, failure.message))?;
-        let usage = stream.usage().map(|usage| format!(", {} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
+        let usage =
+            stream.usage().map(|usage| format!(", {} + {} tokens", usage.prompt_tokens, usage.completion_tokens));
         eprintln!("\n[{who}{}]", usage.unwrap_or_default());
         messages.push(json!({"role": "assistant", "content": answer}));
         Ok(())

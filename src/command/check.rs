@@ -24,14 +24,18 @@ pub fn run(file: Option<&Path>, live: bool) -> Outcome {
     let settings = &loaded.settings;
     let (providers, targets) = (settings.providers.len(), settings.targets.len());
     let routable = settings.targets.iter().filter(|target| target.model.routable).count();
-    let unpriced = settings.targets.iter().filter(|target| target.model.routable && target.model.price.is_none()).count();
+    let unpriced =
+        settings.targets.iter().filter(|target| target.model.routable && target.model.price.is_none()).count();
     Snapshot::compile(settings.clone(), 0).map_err(|problems| {
         let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         Exit::new(Exit::INVALID_CONFIGURATION, text)
     })?;
-    let mut text = format!("{}: ok\n  {providers} providers, {targets} models, {routable} of them for `auto`\n", loaded.origin);
+    let mut text =
+        format!("{}: ok\n  {providers} providers, {targets} models, {routable} of them for `auto`\n", loaded.origin);
     if unpriced > 0 {
-        text.push_str(&format!("  {unpriced} models for `auto` have no known price: their cost is reported as unknown\n"));
+        text.push_str(&format!(
+            "  {unpriced} models for `auto` have no known price: their cost is reported as unknown\n"
+        ));
     }
     print(&text)?;
     if live { block_on(ask(loaded, &source))? } else { Ok(()) }
@@ -60,7 +64,9 @@ async fn ask(loaded: Loaded, source: &Source) -> Outcome {
                 reachable += 1;
                 format!("ok ({ms} ms)")
             }
-            Ok(status @ (401 | 403)) => format!("refuses the credential (status {status}); check `providers.{name}.api_key`"),
+            Ok(status @ (401 | 403)) => {
+                format!("refuses the credential (status {status}); check `providers.{name}.api_key`")
+            }
             Ok(status @ (404 | 405)) => {
                 reachable += 1;
                 format!("answers, but does not list models (status {status}, {ms} ms)")

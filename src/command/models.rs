@@ -16,10 +16,13 @@ pub fn models(config: Option<&Path>, as_json: bool, demo: bool) -> Outcome {
         let rows: Vec<Value> = targets.iter().map(|target| described(target)).collect();
         return print(&serde_json::to_string_pretty(&rows).map_err(anyhow::Error::from)?);
     }
-    let mut table = table(["model", "in $/M", "out $/M", "window", "general", "coding", "first token", "tok/s", "auto"]);
+    let mut table =
+        table(["model", "in $/M", "out $/M", "window", "general", "coding", "first token", "tok/s", "auto"]);
     for target in targets {
         let model = &target.model;
-        let price = |of: fn(&crate::catalog::Price) -> f64| model.price.as_ref().map_or("unknown".to_owned(), |price| format!("{}", of(price)));
+        let price = |of: fn(&crate::catalog::Price) -> f64| {
+            model.price.as_ref().map_or("unknown".to_owned(), |price| format!("{}", of(price)))
+        };
         let skill = |task: &str| format!("{:.2}", model.skills.of(task).value);
         table.add_row([
             target.id.to_string(),
@@ -38,7 +41,9 @@ pub fn models(config: Option<&Path>, as_json: bool, demo: bool) -> Outcome {
 
 pub fn providers(config: Option<&Path>, as_json: bool, demo: bool) -> Outcome {
     let loaded = block_on(load(&source(config, demo)))??;
-    let count = |loaded: &Loaded, name: &str| loaded.settings.targets.iter().filter(|target| &*target.provider.name == name).count();
+    let count = |loaded: &Loaded, name: &str| {
+        loaded.settings.targets.iter().filter(|target| &*target.provider.name == name).count()
+    };
     if as_json {
         let rows: Vec<Value> = loaded
             .settings

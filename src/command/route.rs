@@ -24,8 +24,9 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
     let body = json!({"model": model, "messages": [{"role": "user", "content": prompt}]}).to_string();
     let request = Request::parse(Bytes::from(body)).map_err(|error| Exit::new(Exit::USAGE, error.to_string()))?;
     let loaded = block_on(load(&source(config, demo)))??;
-    let snapshot = Snapshot::compile(loaded.settings, 1)
-        .map_err(|problems| Exit::new(Exit::INVALID_CONFIGURATION, problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let snapshot = Snapshot::compile(loaded.settings, 1).map_err(|problems| {
+        Exit::new(Exit::INVALID_CONFIGURATION, problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
     let gateway = Gateway::new(snapshot, Ledger::nowhere());
     let inbound = Inbound {
         request,

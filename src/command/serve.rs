@@ -34,15 +34,17 @@ async fn serve(options: Options) -> Outcome {
     let configured = loaded.settings.server.listen;
     let listen = SocketAddr::new(options.host.unwrap_or(configured.ip()), options.port.unwrap_or(configured.port()));
     if !listen.ip().is_loopback() {
-        tracing::warn!("listening on {listen}, beyond this machine, without authentication: whoever reaches it spends your money");
+        tracing::warn!(
+            "listening on {listen}, beyond this machine, without authentication: whoever reaches it spends your money"
+        );
     }
     let origin = loaded.origin.clone();
     let data_dir = config::data_dir(options.data_dir.as_deref(), &environment);
     let running = app::start(loaded, app::Options { source, listen: Some(listen), data_dir }).await?;
-    if std::io::stderr().is_terminal() || !matches!(log_format(running.gateway.rules().settings.logging), LogFormat::Json) {
-        eprintln!("{}", banner::banner(&running, &origin));
-    } else {
+    if running.gateway.rules().settings.logging.format == LogFormat::Json {
         tracing::info!(address = %running.address, configuration = %origin, "stepwell is listening");
+    } else {
+        super::print(&banner::banner(&running, &origin))?;
     }
     wait_for_signal().await?;
     tracing::info!("draining");

@@ -38,7 +38,9 @@ impl Adapter for OpenAi {
         let text = std::str::from_utf8(body).map_err(|_| Failure::malformed("the answer is not UTF-8"))?;
         let mut members = object(text).map_err(|_| unreadable(text))?;
         if members.get("error").is_some() || members.get("choices").is_none() {
-            return Err(Failure::of_error(text, None).unwrap_or_else(|| Failure::malformed("an answer without choices")));
+            return Err(
+                Failure::of_error(text, None).unwrap_or_else(|| Failure::malformed("an answer without choices"))
+            );
         }
         let usage = members.take("usage").and_then(Usage::parse);
         let choices: Vec<Object<'_>> =
@@ -122,7 +124,13 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
         content,
         refusal: message.take_as("refusal"),
         reasoning_content: reasoning(&mut message).or(thinking),
-        tool_calls: message.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default().into_iter().enumerate().map(tool_call).collect(),
+        tool_calls: message
+            .take_as::<Vec<Object<'_>>>("tool_calls")
+            .unwrap_or_default()
+            .into_iter()
+            .enumerate()
+            .map(tool_call)
+            .collect(),
         extra: {
             message.take("role");
             message.rest()
@@ -248,10 +256,14 @@ impl OpenAiStream {
             usage,
             extra: Extra::new(),
         };
-        for (position, mut choice) in members.take_as::<Vec<Object<'_>>>("choices").unwrap_or_default().into_iter().enumerate() {
+        for (position, mut choice) in
+            members.take_as::<Vec<Object<'_>>>("choices").unwrap_or_default().into_iter().enumerate()
+        {
             if let Some(error) = choice.take("error") {
                 let failure = Failure::of_error(&format!("{{\"error\":{}}}", error.get()), None);
-                return Err(failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")));
+                return Err(
+                    failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error"))
+                );
             }
             let mut delta: Object<'_> = choice.take_as("delta").unwrap_or_default();
             let (content, thinking) = content(&mut delta)?;
@@ -306,7 +318,11 @@ impl OpenAiStream {
         }
         match given {
             Some(index) if (index as usize) < self.calls.len() => {
-                if id.is_some() && named { next } else { index }
+                if id.is_some() && named {
+                    next
+                } else {
+                    index
+                }
             }
             Some(index) => index.min(MAX_CALLS),
             None if id.is_some() || named || next == 0 => next,
@@ -319,5 +335,9 @@ impl OpenAiStream {
 /// What is left of an object, without members that say nothing.
 fn without_nulls(object: Object<'_>) -> Extra {
     object
-        .0.into_iter().filter(|(_, value)| value.get() != "null").map(|(name, value)| (name.into(), value.to_owned())).collect()
+        .0
+        .into_iter()
+        .filter(|(_, value)| value.get() != "null")
+        .map(|(name, value)| (name.into(), value.to_owned()))
+        .collect()
 }

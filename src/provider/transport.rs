@@ -47,8 +47,11 @@ impl Transport {
             let (status, headers) = (script.status, script.headers.clone());
             return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
         }
-        let request =
-            self.client(connect)?.post(&outgoing.url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
+        let request = self
+            .client(connect)?
+            .post(&outgoing.url)
+            .headers(outgoing.headers)
+            .body(reqwest::Body::from(outgoing.body));
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
@@ -64,7 +67,12 @@ impl Transport {
         struct Model {
             id: String,
         }
-        let request = self.client(deadline).ok()?.get(format!("{}/models", base_url.trim_end_matches('/'))).headers(headers).timeout(deadline);
+        let request = self
+            .client(deadline)
+            .ok()?
+            .get(format!("{}/models", base_url.trim_end_matches('/')))
+            .headers(headers)
+            .timeout(deadline);
         let body = request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
         let list: List = serde_json::from_slice(&body).ok()?;
         Some(list.data.into_iter().map(|model| model.id).collect())
@@ -144,7 +152,8 @@ impl Incoming {
 
     /// The media type without parameters, in lower case.
     pub fn media_type(&self) -> String {
-        let value = self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value =
+            self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 }

@@ -52,7 +52,10 @@ pub async fn app(yaml: &str, upstreams: &[&Upstream]) -> App {
 }
 
 fn filled(yaml: &str, upstreams: &[&Upstream]) -> String {
-    upstreams.iter().enumerate().fold(yaml.to_owned(), |yaml, (index, upstream)| yaml.replace(&format!("{{{index}}}"), &upstream.url))
+    upstreams
+        .iter()
+        .enumerate()
+        .fold(yaml.to_owned(), |yaml, (index, upstream)| yaml.replace(&format!("{{{index}}}"), &upstream.url))
 }
 
 async fn start(directory: tempfile::TempDir, path: PathBuf) -> App {
@@ -106,7 +109,8 @@ impl App {
         let mut body = body.clone();
         body["stream"] = json!(true);
         let response = self.post("/v1/chat/completions", &body).await;
-        let mut streamed = Streamed { status: response.status().as_u16(), headers: response.headers().clone(), ..Streamed::default() };
+        let mut streamed =
+            Streamed { status: response.status().as_u16(), headers: response.headers().clone(), ..Streamed::default() };
         let mut bytes = Vec::new();
         let mut pieces = response.bytes_stream();
         while let Some(Ok(piece)) = pieces.next().await {
@@ -148,7 +152,8 @@ impl App {
     pub async fn restart(mut self) -> Self {
         let running = self.running.take().expect("running");
         assert_eq!(running.stop().await, 0, "every row is saved");
-        let (directory, config) = (std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a directory")), self.config.clone());
+        let (directory, config) =
+            (std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a directory")), self.config.clone());
         start(directory, config).await
     }
 

@@ -29,7 +29,10 @@ pub struct Act {
 enum Content {
     /// A chat answer, plain or streamed as the request wants it.
     Chat(String),
-    Raw { content_type: String, body: Vec<u8> },
+    Raw {
+        content_type: String,
+        body: Vec<u8>,
+    },
     /// Pieces of a stream, whatever was asked for.
     Events(Vec<String>),
     Nothing,
@@ -47,12 +50,25 @@ enum End {
 }
 
 pub fn chat(text: &str) -> Act {
-    Act { delay: Duration::ZERO, status: 200, headers: Vec::new(), content: Content::Chat(text.to_owned()), end: End::Clean, slice: 0, pace: Duration::ZERO }
+    Act {
+        delay: Duration::ZERO,
+        status: 200,
+        headers: Vec::new(),
+        content: Content::Chat(text.to_owned()),
+        end: End::Clean,
+        slice: 0,
+        pace: Duration::ZERO,
+    }
 }
 
 pub fn status(status: u16) -> Act {
-    let body = json!({"error": {"message": format!("scripted {status}"), "type": "scripted", "param": null, "code": null}});
-    Act { status, content: Content::Raw { content_type: "application/json".into(), body: body.to_string().into_bytes() }, ..chat("") }
+    let body =
+        json!({"error": {"message": format!("scripted {status}"), "type": "scripted", "param": null, "code": null}});
+    Act {
+        status,
+        content: Content::Raw { content_type: "application/json".into(), body: body.to_string().into_bytes() },
+        ..chat("")
+    }
 }
 
 pub fn raw(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Act {
@@ -238,17 +254,24 @@ async fn perform(stream: &mut TcpStream, act: &Act, request: &Value) -> std::io:
     wait_or_closed(stream, act.delay).await?;
     let streams = request["stream"].as_bool().unwrap_or(false);
     let (content_type, pieces, chunked) = match &act.content {
-        Content::Chat(text) if streams => ("text/event-stream".to_owned(), chat_events(text, request, act.end == End::Clean), true),
+        Content::Chat(text) if streams => {
+            ("text/event-stream".to_owned(), chat_events(text, request, act.end == End::Clean), true)
+        }
         Content::Chat(text) => ("application/json".to_owned(), vec![chat_body(text, request)], false),
         Content::Raw { content_type, body } => (content_type.clone(), vec![body.clone()], false),
         Content::Events(events) => {
             let done = (act.end == End::Clean).then(|| b"data: [DONE]\n\n".to_vec());
-            ("text/event-stream".to_owned(), events.iter().map(|event| event.clone().into_bytes()).chain(done).collect(), true)
+            (
+                "text/event-stream".to_owned(),
+                events.iter().map(|event| event.clone().into_bytes()).chain(done).collect(),
+                true,
+            )
         }
         Content::Nothing => (String::new(), Vec::new(), false),
     };
     if !content_type.is_empty() {
-        let mut head = format!("HTTP/1.1 {} Scripted\r\ncontent-type: {content_type}\r\nconnection: close\r\n", act.status);
+        let mut head =
+            format!("HTTP/1.1 {} Scripted\r\ncontent-type: {content_type}\r\nconnection: close\r\n", act.status);
         for (name, value) in &act.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -322,7 +345,10 @@ fn chat_events(text: &str, request: &Value, complete: bool) -> Vec<Vec<u8>> {
         });
         format!("data: {chunk}\n\n").into_bytes()
     };
-    let mut events = vec![event(json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]), Value::Null)];
+    let mut events = vec![event(
+        json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]),
+        Value::Null,
+    )];
     for word in text.split_inclusive(' ').filter(|word| !word.is_empty()) {
         events.push(event(json!([{"index": 0, "delta": {"content": word}, "finish_reason": null}]), Value::Null));
     }

@@ -1,0 +1,2 @@
+pub async fn recent() {}
+pub async fn one() {}

@@ -1,0 +1,2 @@
+pub async fn report() {}
+pub async fn compare() {}
