@@ -23,3 +23,5 @@ pub mod dispatch; // the cascade: try, fail over, stream
 pub mod config; // providers.yaml: read, checked as a whole, all problems at once
 
 pub mod gateway; // the request's path
+
+pub mod store; // where things are kept for good: all SQL
