@@ -39,7 +39,6 @@ pub struct Running {
     pub address: SocketAddr,
     pub gateway: Arc<Gateway>,
     pub operations: Arc<Operations>,
-    pub journal: Arc<dyn Journal>,
     /// Where the rows are.
     pub database: PathBuf,
     stop: CancellationToken,
@@ -75,7 +74,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let address = listeners.address;
 
     let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&path).await?);
-    let (ledger, writer) = Ledger::open(journal.clone());
+    let (ledger, writer) = Ledger::open(journal);
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
         anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
@@ -85,17 +84,16 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
 
     let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let tracker = TaskTracker::new();
-    let writer = tokio::spawn(writer.run(writer_stop.clone()));
+    let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));
-    let shared = Shared { gateway: gateway.clone(), journal: journal.clone(), operations: operations.clone() };
+    let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
     let accepting =
         tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));
     Ok(Running {
         address,
         gateway,
         operations,
-        journal,
         database: path,
         stop,
         tracker,

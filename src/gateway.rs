@@ -11,10 +11,11 @@ pub mod reply;
 pub mod snapshot;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use futures_util::FutureExt;
 
 use crate::cache::Cache;
@@ -24,7 +25,7 @@ use crate::chat::Request;
 use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
 use crate::ledger::Ledger;
-use crate::ledger::record::CacheUse;
+use crate::ledger::record::{CacheUse, Record, Status};
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
 use crate::rank::needs::Needs;
@@ -61,7 +62,8 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
-    drafts: Arc<AtomicUsize>,
+    /// The ids of requests under way, with how many share one (callers choose theirs).
+    drafts: Arc<DashMap<Arc<str>, u32>>,
 }
 
 impl Gateway {
@@ -73,7 +75,7 @@ impl Gateway {
             flights: Arc::new(Flights::default()),
             ledger,
             turn: AtomicU64::new(0),
-            drafts: Arc::new(AtomicUsize::new(0)),
+            drafts: Arc::default(),
         }
     }
 
@@ -94,7 +96,21 @@ impl Gateway {
 
     /// Requests that have come in and are not in the ledger yet.
     pub fn in_flight(&self) -> usize {
-        self.drafts.load(Ordering::Relaxed)
+        self.drafts.len()
+    }
+
+    pub fn is_in_flight(&self, id: &str) -> bool {
+        self.drafts.contains_key(id)
+    }
+
+    /// A request that could not even be read is a row too.
+    pub fn refuse(&self, id: &str, began: Instant, error: &Error) {
+        let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
+        record.status = Status::Rejected;
+        record.http_status = error.status();
+        record.error = Some(error.code().to_owned());
+        record.total_ms = began.elapsed().as_millis() as u64;
+        self.ledger.append(record);
     }
 
     pub fn cached_answers(&self) -> u64 {

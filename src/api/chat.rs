@@ -30,7 +30,12 @@ pub async fn completions(
     let id = request_id(&headers).to_owned();
     let inbound = match inbound(&gateway, &headers, body, began).await {
         Ok(inbound) => inbound,
-        Err(error) => return error.respond(&id),
+        Err(unread) => {
+            if let Unread::Refused(error) = &unread {
+                gateway.refuse(&id, began, error);
+            }
+            return ApiError::from(unread).respond(&id);
+        }
     };
     let warnings: Vec<String> =
         inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")).collect();
@@ -56,8 +61,37 @@ pub async fn completions(
     }
 }
 
+/// Why a request could not be read.
+pub enum Unread {
+    /// The body did not arrive.
+    Body(ApiError),
+    /// It arrived and is no request.
+    Refused(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<ApiError> for Unread {
+    fn from(error: ApiError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<Unread> for ApiError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Body(error) => error,
+            Unread::Refused(error) => error.into(),
+        }
+    }
+}
+
 /// Reads and validates a request. Used by every path that takes a chat body.
-pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, ApiError> {
+pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, Unread> {
     let limit = gateway.rules().settings.server.body_limit.0;
     let body = read(headers, body, limit).await?;
     let request = chat::Request::parse(body).map_err(Error::from)?;

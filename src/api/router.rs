@@ -13,26 +13,18 @@ use super::edge::{identify, panicked, request_id};
 use super::error::ApiError;
 use super::{chat, health, metrics, models, requests, route, usage};
 use crate::gateway::Gateway;
-use crate::ledger::journal::Journal;
 use crate::operations::Operations;
 
 /// What handlers may ask for; each takes the parts that it uses.
 #[derive(Clone)]
 pub struct Shared {
     pub gateway: Arc<Gateway>,
-    pub journal: Arc<dyn Journal>,
     pub operations: Arc<Operations>,
 }
 
 impl FromRef<Shared> for Arc<Gateway> {
     fn from_ref(shared: &Shared) -> Self {
         shared.gateway.clone()
-    }
-}
-
-impl FromRef<Shared> for Arc<dyn Journal> {
-    fn from_ref(shared: &Shared) -> Self {
-        shared.journal.clone()
     }
 }
 

@@ -27,7 +27,7 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
     let snapshot = Snapshot::compile(loaded.settings, 1).map_err(|problems| {
         Exit::new(Exit::INVALID_CONFIGURATION, problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
-    let gateway = Gateway::new(snapshot, Ledger::nowhere());
+    let gateway = Gateway::new(snapshot, Ledger::default());
     let inbound = Inbound {
         request,
         hints: parsed,
