@@ -26,6 +26,7 @@ use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
 use crate::ledger::Ledger;
 use crate::ledger::record::{CacheUse, Record, Status};
+use crate::provider::failure::Failure;
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
 use crate::rank::needs::Needs;
@@ -34,7 +35,7 @@ use crate::rank::select::Selection;
 use draft::{Draft, Leaving};
 use error::Error;
 use flight::{Flights, Source};
-use metered::Metered;
+use metered::{Facts, Metered};
 use reply::Reply;
 use snapshot::Snapshot;
 
@@ -190,7 +191,13 @@ impl Gateway {
             let result = flight.start().await;
             match result {
                 Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
-                Ok(source) => return Ok(Reply::follower(flight, source, draft.clone(), &inbound)),
+                Ok(source) => {
+                    match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
+                        Ok(reply) => return Ok(reply),
+                        Err(failure) if round == 1 => return Err(cut(failure, source.facts())),
+                        Err(_) => self.flights.leave(key, &flight),
+                    }
+                }
                 Err(error) if leads || round == 1 || error.is_callers_fault() => return Err(error),
                 Err(_) => self.flights.leave(key, &flight),
             }
@@ -291,4 +298,10 @@ impl Gateway {
             },
         }
     }
+}
+
+/// A shared stream that was cut, for a follower that has seen nothing of it.
+fn cut(failure: Failure, facts: &Facts) -> Error {
+    let (target, explanation) = (facts.target.id.clone(), facts.explanation.clone());
+    Error::Upstream { failure, target, attempts: Vec::new(), retry_after: None, explanation }
 }

@@ -93,26 +93,30 @@ impl Reply {
     }
 
     /// The reply of a request that joined a flight: the answer costs it nothing.
-    pub fn follower(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>, inbound: &Inbound) -> Self {
+    /// Fails where the shared stream is cut before a caller who wants it whole has seen anything.
+    pub async fn follower(
+        flight: Arc<Flight>,
+        source: Arc<SharedSource>,
+        draft: Arc<Draft>,
+        inbound: &Inbound,
+    ) -> Result<Self, Failure> {
         let facts = source.facts();
         draft.decided(&facts.explanation);
         draft.cache(CacheUse::Coalesced);
         draft.answered_by(&facts.target, None);
         draft.change(|record| record.failovers = 0);
         let head = Head { attempts: 0, ..Head::of(facts, &draft) };
-        let whole = match &*source {
-            SharedSource::Whole { response, .. } => Some(response.clone()),
-            SharedSource::Stream(_) => None,
-        };
-        let Some(response) = whole else {
-            return Self {
-                head,
-                body: stream(Feed::Shared { _flight: flight, source, index: 0, follows: true }, None, draft),
-            };
+        let response = match &*source {
+            SharedSource::Whole { response, .. } => response.clone(),
+            SharedSource::Stream(_) if inbound.request.stream => {
+                let feed = Feed::Shared { _flight: flight, source, index: 0, follows: true };
+                return Ok(Self { head, body: stream(feed, None, draft) });
+            }
+            SharedSource::Stream(broadcast) => Arc::new(broadcast.gather().await?),
         };
         let usage = response.usage.as_ref();
         saved(&draft, usage, usage.and_then(|usage| usage.cost));
-        Self::copied(head, &response, inbound, draft)
+        Ok(Self::copied(head, &response, inbound, draft))
     }
 
     /// A stored answer.

@@ -55,7 +55,7 @@ async fn whatever_goes_wrong_at_the_first_the_second_answers_at_once() {
         assert_eq!((row["provider"].as_str(), row["failovers"].as_u64()), (Some("two"), Some(1)), "{row}");
         assert_eq!(row["attempts"].as_array().expect("attempts").len(), 2);
         assert!(row["attempts"][0]["kind"].is_string() && row["attempts"][1]["kind"].is_null(), "{row}");
-        assert_eq!(row["cost_usd"], json!(0.000042), "the one that answered is paid, with its price: {row}");
+        assert_eq!(row["cost_usd"], json!(0.000038), "the one that answered is paid, with its price: {row}");
     }
 }
 
