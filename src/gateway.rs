@@ -191,13 +191,11 @@ impl Gateway {
             let result = flight.start().await;
             match result {
                 Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
-                Ok(source) => {
-                    match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
-                        Ok(reply) => return Ok(reply),
-                        Err(failure) if round == 1 => return Err(cut(failure, source.facts())),
-                        Err(_) => self.flights.leave(key, &flight),
-                    }
-                }
+                Ok(source) => match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(failure) if round == 1 => return Err(cut(failure, source.facts())),
+                    Err(_) => self.flights.leave(key, &flight),
+                },
                 Err(error) if leads || round == 1 || error.is_callers_fault() => return Err(error),
                 Err(_) => self.flights.leave(key, &flight),
             }

@@ -15,9 +15,9 @@ pub mod cell; // sums over many rows
 pub mod compare;
 pub mod csv;
 pub mod explain;
-pub mod table;
 pub mod latency; // a distribution of times in few numbers
 pub mod report;
+pub mod table;
 pub mod usage; // the question: period and dimensions // the answer: rows, total, shares
 
 use std::collections::VecDeque;

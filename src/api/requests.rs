@@ -23,13 +23,12 @@ const MAX_LIMIT: usize = 1000;
 pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match gateway.ledger.find(&id).await {
         Ok(Some(row)) => Json(row).into_response(),
-        Ok(None) if gateway.is_in_flight(&id) => {
-            Json(json!({"id": id, "status": Status::InProgress})).into_response()
-        }
+        Ok(None) if gateway.is_in_flight(&id) => Json(json!({"id": id, "status": Status::InProgress})).into_response(),
         Ok(None) => {
             let id: String = id.chars().take(128).collect();
             let message = format!("no request with the id `{id}` is in the ledger; it is the answer's `x-request-id`");
-            ApiError::request(StatusCode::NOT_FOUND, "request_not_found", Some("id"), message).respond(request_id(&headers))
+            ApiError::request(StatusCode::NOT_FOUND, "request_not_found", Some("id"), message)
+                .respond(request_id(&headers))
         }
         Err(failure) => unreadable(failure).respond(request_id(&headers)),
     }
@@ -51,7 +50,8 @@ pub async fn recent(
 }
 
 fn read(parameters: &HashMap<String, String>) -> Result<(Filter, usize, Option<Cursor>), ApiError> {
-    let bad = |param: &str, message: &str| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message);
+    let bad =
+        |param: &str, message: &str| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message);
     let now = jiff::Timestamp::now().as_millisecond();
     let (mut filter, mut limit, mut before) = (Filter::default(), DEFAULT_LIMIT, None);
     for (name, value) in parameters {
@@ -61,7 +61,9 @@ fn read(parameters: &HashMap<String, String>) -> Result<(Filter, usize, Option<C
                 let given = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 limit = given.ok_or_else(|| bad(name, "`limit` is a number from 1 to 1000"))?;
             }
-            "before" => before = Some(Cursor::parse(value).ok_or_else(|| bad(name, "`before` is the `next` of another page"))?),
+            "before" => {
+                before = Some(Cursor::parse(value).ok_or_else(|| bad(name, "`before` is the `next` of another page"))?)
+            }
             "status" => {
                 let words = Status::ALL.map(Status::as_str).join(", ");
                 let status = Status::parse(value).ok_or_else(|| bad(name, &format!("`status` is one of {words}")))?;

@@ -22,14 +22,19 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 
 type Parameters = Query<HashMap<String, String>>;
 
-pub async fn report(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(parameters): Parameters) -> Response {
+pub async fn report(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(parameters): Parameters,
+) -> Response {
     let result = async {
         let query = query(&parameters, &["group_by", "since", "until", "format"])?;
         let as_csv = match parameters.get("format").map(String::as_str) {
             None | Some("json") => false,
             Some("csv") => true,
             Some(other) => {
-                let message = format!("`{}` is not a format; use json or csv", other.chars().take(40).collect::<String>());
+                let message =
+                    format!("`{}` is not a format; use json or csv", other.chars().take(40).collect::<String>());
                 return Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some("format"), message));
             }
         };
@@ -45,7 +50,11 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Que
 }
 
 /// What the recorded traffic would have cost at every target with a price.
-pub async fn compare(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(parameters): Parameters) -> Response {
+pub async fn compare(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(parameters): Parameters,
+) -> Response {
     let result = async {
         let query = query(&parameters, &["since", "until"])?;
         gateway.ledger.caught_up(CATCH_UP).await;
@@ -58,7 +67,9 @@ pub async fn compare(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Qu
 }
 
 fn query(parameters: &HashMap<String, String>, known: &[&str]) -> Result<UsageQuery, ApiError> {
-    let bad = |param: &str, message: String| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message);
+    let bad = |param: &str, message: String| {
+        ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message)
+    };
     if let Some(unknown) = parameters.keys().find(|name| !known.contains(&name.as_str())) {
         let name: String = unknown.chars().take(40).collect();
         return Err(bad(&name, format!("unknown parameter `{name}`; there are {}", known.join(", "))));

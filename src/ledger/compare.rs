@@ -105,7 +105,11 @@ mod tests {
     fn group(cost: i64, unpriced_requests: u64, demo: bool) -> Group {
         let bought =
             Bought { requests: 10, prompt_tokens: 1_000_000, completion_tokens: 100_000, cached_tokens: 400_000 };
-        Group { labels: Vec::new(), demo, cell: Cell { cost: NanoUsd(cost), unpriced_requests, bought, ..Cell::default() } }
+        Group {
+            labels: Vec::new(),
+            demo,
+            cell: Cell { cost: NanoUsd(cost), unpriced_requests, bought, ..Cell::default() },
+        }
     }
 
     #[test]
@@ -115,7 +119,8 @@ mod tests {
         let groups = [group(2_000_000_000, 0, false), group(77, 3, true)];
         let comparison = compare(&groups, [(&dear, &dear_price), (&cheap, &cheap_price)]);
         assert_eq!((comparison.requests, comparison.cost_usd), (10, NanoUsd(2_000_000_000)));
-        let costs: Vec<_> = comparison.rows.iter().map(|row| (row.model.as_str(), row.cost_usd, row.difference_usd)).collect();
+        let costs: Vec<_> =
+            comparison.rows.iter().map(|row| (row.model.as_str(), row.cost_usd, row.difference_usd)).collect();
         // 0.6 x 0.5 + 0.4 x 0.5 + 0.1 x 1; and 0.6 x 3 + 0.4 x 0.3 + 0.1 x 15.
         assert_eq!(
             costs,

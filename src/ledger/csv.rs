@@ -99,7 +99,11 @@ mod tests {
         let csv = csv(&report, &query.group_by);
         let lines: Vec<&str> = csv.split_terminator("\r\n").collect();
         assert!(lines[0].starts_with("model,demo,requests,errors,") && lines[0].ends_with(",catalogue_date"));
-        assert!(lines[1].starts_with("\"a,\"\"b\"\"\",false,2,0,0,0,0,0,0,0,0.0000015,0,1,0,0,,,20,20,"), "{}", lines[1]);
+        assert!(
+            lines[1].starts_with("\"a,\"\"b\"\"\",false,2,0,0,0,0,0,0,0,0.0000015,0,1,0,0,,,20,20,"),
+            "{}",
+            lines[1]
+        );
         assert!(lines[2].starts_with("'=cmd(),false,2,0,0,0,0,0,0,0,,2,,0,0,"), "{}", lines[2]);
         for line in &lines[2..] {
             assert_eq!(line.split(',').count(), 1 + FIGURES.len());
