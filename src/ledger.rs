@@ -11,10 +11,21 @@ pub mod row; // the same row as it is kept and shown
 pub mod journal; // the port: what a store can do
 pub mod writer; // saves batches, retries, flushes
 
-pub mod cell; // sums over many rows
 pub mod latency; // a distribution of times in few numbers
-pub mod report;
-pub mod usage; // the question: period and dimensions // the answer: rows, total, shares
+
+pub mod cell; // sums over many rows
+
+pub mod usage; // the question: period and dimensions
+
+pub mod report; // the answer: rows, total, shares
+
+pub mod compare; // what would this traffic have cost elsewhere
+pub mod csv; // reports for spreadsheets
+
+mod figures; // numbers, money and times for people
+
+pub mod explain; // one request as text
+pub mod table; // reports as text
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -183,7 +194,7 @@ impl Ledger {
     pub async fn usage(&self, query: &UsageQuery) -> Result<Report, Failure> {
         let groups = match &self.0.journal {
             Some(journal) => journal.usage(query).await?,
-            None => self.from_memory(query),
+            None => self.memory_groups(query),
         };
         Ok(Report::new(query, groups))
     }
@@ -192,11 +203,11 @@ impl Ledger {
     pub async fn groups(&self, query: &UsageQuery) -> Result<Vec<report::Group>, Failure> {
         match &self.0.journal {
             Some(journal) => journal.usage(query).await,
-            None => Ok(self.from_memory(query)),
+            None => Ok(self.memory_groups(query)),
         }
     }
 
-    fn from_memory(&self, query: &UsageQuery) -> Vec<report::Group> {
+    fn memory_groups(&self, query: &UsageQuery) -> Vec<report::Group> {
         let recent: Vec<Arc<Record>> = self.0.rows.lock().recent.iter().cloned().collect();
         let mut grouping = report::Grouping::new(&query.group_by);
         for record in recent.iter().filter(|record| query.covers(record.started_unix_ms)) {
