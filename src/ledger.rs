@@ -11,14 +11,21 @@ pub mod row; // the same row as it is kept and shown
 pub mod journal; // the port: what a store can do
 pub mod writer; // saves batches, retries, flushes
 
-pub mod cell; // sums over many rows
-pub mod compare;
-pub mod csv;
-pub mod explain;
 pub mod latency; // a distribution of times in few numbers
-pub mod report;
-pub mod table;
-pub mod usage; // the question: period and dimensions // the answer: rows, total, shares
+
+pub mod cell; // sums over many rows
+
+pub mod usage; // the question: period and dimensions
+
+pub mod report; // the answer: rows, total, shares
+
+pub mod compare; // what would this traffic have cost elsewhere
+pub mod csv; // reports for spreadsheets
+
+mod figures; // numbers, money and times for people
+
+pub mod explain; // one request as text
+pub mod table; // reports as text
 
 use std::collections::VecDeque;
 use std::pin::pin;

@@ -1,6 +1,6 @@
 //! Saves rows in batches, a fraction of a second behind the requests.
 //!
-//! A batch begins with its first row and is saved when it holds [`super::BATCH`] rows or is [`GATHER`] old, whichever is
+//! A batch begins with its first row and is saved when it holds 512 rows or is 50 ms old, whichever is
 //! first; under load it takes all that arrived meanwhile. If the store fails, the same batch is offered again, with
 //! growing pauses, for as long as it takes: rows stay in memory and their number is visible in [`super::Health`].
 //!

@@ -1,7 +1,7 @@
 //! The ledger in one SQLite file.
 //!
 //! One connection writes, others only read: with a write-ahead log neither waits for the other, nor for a second process
-//! (the command line) that has the file open. A write waits at most [`BUSY`] for a lock, then fails and is tried again
+//! (the command line) that has the file open. A write waits at most ten seconds for a lock, then fails and is tried again
 //! by the ledger's writer. SQLite runs on threads of its own, never on the runtime's.
 //!
 //! The file is never recreated: one that is damaged, or written by a newer program, is refused at the start and left
