@@ -4,11 +4,14 @@
 //! [`transport`] alone talks to the network.
 
 pub mod adapter;
+pub mod anthropic;
 pub mod demo;
 pub mod failure;
 pub mod framing;
+mod media;
 pub mod openai;
 pub mod transport;
+mod wanted;
 
 use adapter::Adapter;
 
@@ -18,8 +21,8 @@ use crate::catalog::Format;
 pub fn adapter(format: Format) -> &'static dyn Adapter {
     match format {
         Format::OpenAi => &openai::OpenAi,
-
-        Format::Anthropic | Format::Gemini => &openai::OpenAi, // replaced below
+        Format::Anthropic => &anthropic::Anthropic,
+        Format::Gemini => &openai::OpenAi, // replaced below
         Format::Demo => &demo::Demo,
     }
 }
