@@ -12,6 +12,8 @@ mod media;
 pub mod openai;
 pub mod transport;
 mod wanted;
+#[cfg(test)]
+mod wire;
 
 use adapter::Adapter;
 

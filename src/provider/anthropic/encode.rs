@@ -71,7 +71,7 @@ pub fn body(request: &Request, model: &Model) -> Result<(Vec<u8>, Vec<String>), 
     }
     let stop: Vec<&String> = wanted.stop.iter().filter(|stop| !stop.trim().is_empty()).collect();
     if stop.len() < wanted.stop.len() {
-        notes.push(format!("a `stop` of white space is refused by {NAME} and was left out"));
+        notes.push(format!("`stop` of white space is refused by {NAME} and was left out"));
     }
     if !stop.is_empty() {
         out.insert("stop_sequences".into(), json!(stop));
@@ -153,6 +153,9 @@ fn sampling(
 ) {
     let top_p: Option<f64> = request.read("top_p");
     let top_k: Option<u64> = request.read("top_k");
+    if request.temperature.is_some_and(|t| t > 1.0) && !thinks && !generation.refuses_sampling() {
+        notes.push(format!("`temperature` ends at 1 at {NAME}, which was sent"));
+    }
     let mut omit = |name: &str, reason: &str| notes.push(format!("`{name}` was left out: {reason}"));
     if generation.refuses_sampling() {
         for (name, is_set) in [
@@ -174,9 +177,6 @@ fn sampling(
         }
         other => other,
     };
-    if request.temperature.is_some_and(|t| t > 1.0) {
-        omit("temperature", "Anthropic's scale ends at 1, which was sent instead");
-    }
     if let Some(t) = temperature {
         out.insert("temperature".into(), json!(t));
     }
