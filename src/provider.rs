@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod demo;
 pub mod failure;
 pub mod framing;
+pub mod gemini;
 mod media;
 pub mod openai;
 pub mod transport;
@@ -24,7 +25,7 @@ pub fn adapter(format: Format) -> &'static dyn Adapter {
     match format {
         Format::OpenAi => &openai::OpenAi,
         Format::Anthropic => &anthropic::Anthropic,
-        Format::Gemini => &openai::OpenAi, // replaced below
+        Format::Gemini => &gemini::Gemini,
         Format::Demo => &demo::Demo,
     }
 }
