@@ -85,3 +85,13 @@ fn check(format: &str, preset: &str) {
 fn requests_to_anthropic_are_what_its_reference_asks_for() {
     check("anthropic", "anthropic");
 }
+
+#[test]
+fn requests_to_gemini_are_what_its_reference_asks_for() {
+    check("gemini", "gemini");
+}
+
+#[test]
+fn requests_to_openai_keep_the_callers_bytes() {
+    check("openai", "openai");
+}

@@ -104,13 +104,13 @@ impl ContentStream {
 
 impl Candidate {
     fn call(&mut self, call: Call, response: &str, deltas: &mut Vec<ToolCallDelta>) {
-        (self.said.something, self.said.calls) = (true, true);
         if call.name.is_some() || self.open.is_none() {
             self.close(deltas);
             if call.name.is_none() {
                 // The end of nothing, or a fragment whose call never began.
                 return;
             }
+            (self.said.something, self.said.calls) = (true, true);
             let index = self.calls;
             self.calls += 1;
             let whole = !call.continues && call.partial.is_empty();
