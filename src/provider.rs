@@ -11,6 +11,8 @@ pub mod framing;
 pub mod gemini;
 mod media;
 pub mod openai;
+#[cfg(test)]
+mod replay;
 pub mod transport;
 mod wanted;
 #[cfg(test)]

@@ -224,7 +224,8 @@ impl Failure {
             .or_else(|| outer.get("detail").map(|detail| detail.get().to_owned()))
             .or_else(|| outer.get("error").map(|error| error.get().to_owned()))?;
         let word = |object: &Object<'_>, name: &str| object.read::<String>(name);
-        let number = |object: &Object<'_>, name: &str| object.read::<u16>(name).filter(|code| (400..600).contains(code));
+        let number =
+            |object: &Object<'_>, name: &str| object.read::<u16>(name).filter(|code| (400..600).contains(code));
         let code = word(&inner, "code").or_else(|| word(&outer, "code"));
         let kind_word = word(&inner, "type").or_else(|| word(&inner, "status")).or_else(|| word(&outer, "type"));
         let numeric = code.as_ref().and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
@@ -257,13 +258,25 @@ fn refine(status: Option<u16>, words: &[Option<&str>], message: &str) -> Failure
     let client_error = status.is_none_or(|status| (400..500).contains(&status));
     if said(&["insufficient_quota", "billing", "credit", "payment"])
         || (client_error
-            && states(&["exceeded your current quota", "credit balance is too low", "insufficient balance", "insufficient credit"]))
+            && states(&[
+                "exceeded your current quota",
+                "credit balance is too low",
+                "insufficient balance",
+                "insufficient credit",
+            ]))
     {
         return FailureKind::QuotaExhausted;
     }
     if said(&["context_length_exceeded", "context_window"])
         || (client_error
-            && states(&["prompt is too long", "maximum context length", "context window", "context_length", "exceeds the maximum number of tokens", "input token count"]))
+            && states(&[
+                "prompt is too long",
+                "maximum context length",
+                "context window",
+                "context_length",
+                "exceeds the maximum number of tokens",
+                "input token count",
+            ]))
     {
         return FailureKind::ContextLength;
     }
@@ -274,6 +287,13 @@ fn refine(status: Option<u16>, words: &[Option<&str>], message: &str) -> Failure
         || (client_error && states(&["api_key_invalid", "api key not valid", "invalid api key", "incorrect api key"]))
     {
         return FailureKind::Credential;
+    }
+    if said(&["tool_use_failed"]) {
+        // Groq's word for a call that the model wrote wrongly: another try can get it right.
+        return FailureKind::Malformed;
+    }
+    if said(&["request_too_large"]) {
+        return FailureKind::TooLarge;
     }
     if said(&["overloaded", "unavailable"]) {
         return FailureKind::Overloaded;
@@ -351,9 +371,24 @@ mod tests {
             (429, r#"{"error":{"message":"slow","type":"rate_limit_error"}}"#, RateLimited, "slow"),
             (429, r#"{"error":{"message":"x","code":"insufficient_quota"}}"#, QuotaExhausted, "x"),
             (400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, ContextLength, "x"),
-            (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 of 8"}}"#, ContextLength, "prompt is too long: 9 of 8"),
-            (529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Overloaded, "Overloaded"),
-            (400, r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#, Credential, "API key not valid."),
+            (
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 of 8"}}"#,
+                ContextLength,
+                "prompt is too long: 9 of 8",
+            ),
+            (
+                529,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                Overloaded,
+                "Overloaded",
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]"#,
+                Credential,
+                "API key not valid.",
+            ),
             (401, r#"{"detail":"Unauthorized"}"#, Credential, "Unauthorized"),
             (400, r#"{"code":"bad","error":"text of xAI"}"#, BadRequest, "text of xAI"),
             (404, r#"{"message":"no such model"}"#, NotFound, "no such model"),
@@ -361,6 +396,12 @@ mod tests {
             (500, "<html><b>oops</b></html>", ServerError, "&lt;html&gt;&lt;b&gt;oops&lt;/b&gt;&lt;/html&gt;"),
             (502, "", ServerError, "status 502"),
             (402, "{}", QuotaExhausted, "{}"),
+            (
+                400,
+                r#"{"error":{"message":"x","type":"invalid_request_error","code":"tool_use_failed"}}"#,
+                Malformed,
+                "x",
+            ),
         ] {
             let failure = answer(status, body);
             assert_eq!(failure.kind, kind, "{body}");

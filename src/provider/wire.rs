@@ -29,6 +29,7 @@ fn cases(format: &str) -> Vec<PathBuf> {
 fn target(preset: &str, model: &str) -> Target {
     let preset = presets::find(preset).expect("a preset");
     let mut provider = Provider::new(preset.name, preset.format, preset.base_url, preset.auth.clone());
+    provider.preset = Some(preset.name);
     provider.api_key = Some("test-key".into());
     let model = Shelf::open(Some(preset), jiff::civil::date(2026, 9, 1)).describe(model);
     Target::new(&Arc::new(provider), model)
@@ -94,4 +95,9 @@ fn requests_to_gemini_are_what_its_reference_asks_for() {
 #[test]
 fn requests_to_openai_keep_the_callers_bytes() {
     check("openai", "openai");
+}
+
+#[test]
+fn requests_to_mistral_have_ids_that_it_takes() {
+    check("mistral", "mistral");
 }
