@@ -220,16 +220,28 @@ fn format(request: &Request) -> Result<Format, Untranslatable> {
     })
 }
 
+/// Notes travel in a header: so many of them name a member, the rest is counted.
+const MAX_NOTES: usize = 8;
+
 /// A note for every member that is neither in `said` nor without meaning elsewhere.
 pub fn left_out(request: &Request, said: &[&str], provider: &str) -> Vec<String> {
-    let unsaid = request.members().filter(|(name, value)| {
+    let mut unsaid = request.members().filter(|(name, value)| {
         !said.contains(name) && !SILENT.contains(name) && !OURS.contains(name) && !is_neutral(name, value)
     });
-    unsaid.map(|(name, _)| note(name, provider)).collect()
-}
-
-pub fn note(name: &str, provider: &str) -> String {
-    format!("`{name}` has no equivalent at {provider} and was left out")
+    let mut notes: Vec<String> = unsaid
+        .by_ref()
+        .take(MAX_NOTES)
+        .map(|(name, _)| {
+            // The caller chose the name.
+            let name: String = name.chars().filter(char::is_ascii_graphic).take(40).collect();
+            format!("`{name}` has no equivalent at {provider} and was left out")
+        })
+        .collect();
+    let more = unsaid.count();
+    if more > 0 {
+        notes.push(format!("{more} more members were left out"));
+    }
+    notes
 }
 
 /// True for a value that asks for what happens anyway.

@@ -28,7 +28,7 @@ fn cases(format: &str) -> Vec<PathBuf> {
 
 fn target(preset: &str, model: &str) -> Target {
     let preset = presets::find(preset).expect("a preset");
-    let mut provider = Provider::new(preset.name, preset.format, preset.base_url, preset.auth.clone());
+    let mut provider = Provider::new(preset.name, preset.format, preset.base_url, preset.auth);
     provider.preset = Some(preset.name);
     provider.api_key = Some("test-key".into());
     let model = Shelf::open(Some(preset), jiff::civil::date(2026, 9, 1)).describe(model);

@@ -182,10 +182,10 @@ fn sampling(
     }
     match top_p {
         Some(p) if thinks && p < 0.95 => omit("top_p", "thinking needs at least 0.95"),
-        Some(p) if temperature.is_some() && generation.takes_one_sampling_member() => {
-            if p != 1.0 {
-                omit("top_p", "this model takes `temperature` or `top_p`, not both");
-            }
+        // 1 is the default, and saying so beside a temperature would be refused.
+        Some(1.0) => {}
+        Some(_) if temperature.is_some() && generation.takes_one_sampling_member() => {
+            omit("top_p", "this model takes `temperature` or `top_p`, not both");
         }
         Some(p) => {
             out.insert("top_p".into(), json!(p));
