@@ -7,6 +7,7 @@ pub mod edge;
 pub mod error;
 pub mod health;
 pub mod hints;
+pub mod metrics;
 pub mod models;
 pub mod requests;
 pub mod route;

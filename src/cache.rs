@@ -62,15 +62,21 @@ impl Cache {
 
 /// Bytes of an answer, roughly: its texts plus a fixed part for everything around them.
 fn weight(response: &Response) -> u32 {
-    let extra = |extra: &crate::chat::Extra| extra.iter().map(|(name, value)| name.len() + value.get().len()).sum::<usize>();
+    let extra =
+        |extra: &crate::chat::Extra| extra.iter().map(|(name, value)| name.len() + value.get().len()).sum::<usize>();
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let choices: usize = response
         .choices
         .iter()
         .map(|choice| {
             let message = &choice.message;
-            let calls: usize = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len()).sum();
-            text(&message.content) + text(&message.reasoning_content) + text(&message.refusal) + calls + extra(&choice.extra)
+            let calls: usize =
+                message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len()).sum();
+            text(&message.content)
+                + text(&message.reasoning_content)
+                + text(&message.refusal)
+                + calls
+                + extra(&choice.extra)
         })
         .sum();
     u32::try_from(1024 + choices + extra(&response.extra)).unwrap_or(u32::MAX)

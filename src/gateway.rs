@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use futures_util::FutureExt;
 
 use crate::cache::Cache;
@@ -24,7 +25,8 @@ use crate::chat::Request;
 use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
 use crate::ledger::Ledger;
-use crate::ledger::record::CacheUse;
+use crate::ledger::record::{CacheUse, Record, Status};
+use crate::provider::failure::Failure;
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
 use crate::rank::needs::Needs;
@@ -33,7 +35,7 @@ use crate::rank::select::Selection;
 use draft::{Draft, Leaving};
 use error::Error;
 use flight::{Flights, Source};
-use metered::Metered;
+use metered::{Facts, Metered};
 use reply::Reply;
 use snapshot::Snapshot;
 
@@ -61,6 +63,8 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
+    /// The ids of requests under way, with how many share one (callers choose theirs).
+    drafts: Arc<DashMap<Arc<str>, u32>>,
 }
 
 impl Gateway {
@@ -72,6 +76,7 @@ impl Gateway {
             flights: Arc::new(Flights::default()),
             ledger,
             turn: AtomicU64::new(0),
+            drafts: Arc::default(),
         }
     }
 
@@ -90,6 +95,25 @@ impl Gateway {
         self.rules.store(Arc::new(snapshot));
     }
 
+    /// Requests that have come in and are not in the ledger yet.
+    pub fn in_flight(&self) -> usize {
+        self.drafts.len()
+    }
+
+    pub fn is_in_flight(&self, id: &str) -> bool {
+        self.drafts.contains_key(id)
+    }
+
+    /// A request that could not even be read is a row too.
+    pub fn refuse(&self, id: &str, began: Instant, error: &Error) {
+        let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
+        record.status = Status::Rejected;
+        record.http_status = error.status();
+        record.error = Some(error.code().to_owned());
+        record.total_ms = began.elapsed().as_millis() as u64;
+        self.ledger.append(record);
+    }
+
     pub fn cached_answers(&self) -> u64 {
         self.cache.load().len()
     }
@@ -98,7 +122,7 @@ impl Gateway {
     pub async fn complete(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Error> {
         self.ledger.room().await;
         let rules = self.rules();
-        let draft = Draft::open(self.ledger.clone(), &inbound);
+        let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
         let result = self.answer(&rules, Arc::new(inbound), &draft).await;
         leaving.stays();
@@ -167,7 +191,13 @@ impl Gateway {
             let result = flight.start().await;
             match result {
                 Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
-                Ok(source) => return Ok(Reply::follower(flight, source, draft.clone(), &inbound)),
+                Ok(source) => {
+                    match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
+                        Ok(reply) => return Ok(reply),
+                        Err(failure) if round == 1 => return Err(cut(failure, source.facts())),
+                        Err(_) => self.flights.leave(key, &flight),
+                    }
+                }
                 Err(error) if leads || round == 1 || error.is_callers_fault() => return Err(error),
                 Err(_) => self.flights.leave(key, &flight),
             }
@@ -196,11 +226,11 @@ impl Gateway {
             min_skill: floors.into_iter().flatten().fold(0.0, f64::max),
             max_attempts: routing.max_attempts,
             when_impossible: rules.settings.when_impossible,
-            seed: now.duration_since(rules.epoch).as_nanos() as u64 ^ u64::from(request.body().len() as u32).rotate_left(40),
+            seed: now.duration_since(rules.epoch).as_nanos() as u64
+                ^ u64::from(request.body().len() as u32).rotate_left(40),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let plan =
-            plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
+        let plan = plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
         Explanation { task, plan }
     }
 
@@ -219,7 +249,9 @@ impl Gateway {
             None => {}
             Some(Impossible::NoCandidate) => return Err(Error::NoCandidate(explanation)),
             Some(Impossible::Context) => return Err(Error::ContextLength(explanation)),
-            Some(Impossible::Unavailable { retry_after }) => return Err(Error::Unavailable { retry_after, explanation }),
+            Some(Impossible::Unavailable { retry_after }) => {
+                return Err(Error::Unavailable { retry_after, explanation });
+            }
         }
         let policy = |provider: &Provider| rules.policy(provider);
         let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
@@ -233,7 +265,9 @@ impl Gateway {
             deadline,
         };
         match self.dispatcher.run(&errand).await {
-            Ok(delivered) => Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline)),
+            Ok(delivered) => {
+                Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline))
+            }
             Err(defeat) => Err(self.defeated(rules, defeat, explanation, draft)),
         }
     }
@@ -251,10 +285,23 @@ impl Gateway {
             })
             .min();
         match (defeat.failure, defeat.target) {
-            (Some(failure), Some(target)) => {
-                Error::Upstream { failure, target: target.id.clone(), attempts: draft.trail().list(), retry_after, explanation }
-            }
-            _ => Error::Unavailable { retry_after: retry_after.unwrap_or(std::time::Duration::from_secs(1)), explanation },
+            (Some(failure), Some(target)) => Error::Upstream {
+                failure,
+                target: target.id.clone(),
+                attempts: draft.trail().list(),
+                retry_after,
+                explanation,
+            },
+            _ => Error::Unavailable {
+                retry_after: retry_after.unwrap_or(std::time::Duration::from_secs(1)),
+                explanation,
+            },
         }
     }
+}
+
+/// A shared stream that was cut, for a follower that has seen nothing of it.
+fn cut(failure: Failure, facts: &Facts) -> Error {
+    let (target, explanation) = (facts.target.id.clone(), facts.explanation.clone());
+    Error::Upstream { failure, target, attempts: Vec::new(), retry_after: None, explanation }
 }

@@ -1,22 +1,231 @@
 //! Every request, whatever its end: who asked, what was decided, what was tried, what it cost.
 //!
 //! The ledger knows no SQL (see the port [`journal::Journal`]) and never loses a row for lack of time: appending is
-//! immediate, a writer saves batches, and new requests wait at [`Ledger::room`] while too many rows are unsaved.
+//! immediate, a [`writer::Writer`] saves batches a fraction of a second behind, and new requests wait at
+//! [`Ledger::room`] while too many rows are unsaved. A store that fails does not fail requests: rows stay in memory and
+//! are saved once it works again. What was just appended can be read at once, from memory.
 
-pub mod record;
+pub mod record; // one request's row, as the gateway makes it
+pub mod row; // the same row as it is kept and shown
 
+pub mod journal; // the port: what a store can do
+pub mod writer; // saves batches, retries, flushes
+
+pub mod cell; // sums over many rows
+pub mod compare;
+pub mod csv;
+pub mod explain;
+pub mod table;
+pub mod latency; // a distribution of times in few numbers
+pub mod report;
+pub mod usage; // the question: period and dimensions // the answer: rows, total, shares
+
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use journal::{Cursor, Failure, Filter, Journal};
 use record::Record;
+use report::Report;
+use row::Row;
+use usage::UsageQuery;
+use writer::Writer;
 
-/// The handle that requests hold. Cheap to clone.
+/// Unsaved rows at which new requests wait. Bounds memory (a row with its decision takes a few kilobytes); at a
+/// thousand requests per second it rides out 20 seconds without a disk.
+pub const ROOM: usize = 20_000;
+/// Finished rows that stay readable from memory after they were saved.
+const REMEMBERED: usize = 2_048;
+/// Rows of a batch at which the writer is woken early.
+const BATCH: usize = 512;
+
+/// The handle that requests hold. Cheap to clone. The default one has no store: it remembers the latest rows only.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<()>);
+pub struct Ledger(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    journal: Option<Arc<dyn Journal>>,
+    rows: Mutex<Rows>,
+    /// Rows appended and not yet saved; read without the lock by every request.
+    unsaved: AtomicUsize,
+    saved: AtomicU64,
+    /// There is something to save.
+    arrived: Notify,
+    /// Some rows were saved.
+    progressed: Notify,
+}
+
+#[derive(Default)]
+struct Rows {
+    /// In the order of arrival, the ones being saved included. A row leaves once the store has it.
+    pending: VecDeque<(Instant, Arc<Record>)>,
+    recent: VecDeque<Arc<Record>>,
+    last_error: Option<String>,
+}
+
+/// How far behind the store is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Rows not yet saved.
+    pub pending: usize,
+    /// Age of the oldest of them.
+    pub behind_ms: u64,
+    /// Why the store refuses rows; `None` once it takes them again.
+    pub last_error: Option<String>,
+    /// Rows saved since the start.
+    pub saved: u64,
+}
 
 impl Ledger {
-    /// Waits while too many rows are unsaved.
-    pub async fn room(&self) {}
+    /// A ledger over a store, and the writer that somebody must run.
+    pub fn open(journal: Arc<dyn Journal>) -> (Self, Writer) {
+        let ledger = Self(Arc::new(Shared { journal: Some(journal.clone()), ..Shared::default() }));
+        let writer = Writer::new(ledger.clone(), journal);
+        (ledger, writer)
+    }
+
+    /// Waits while too many rows are unsaved. One atomic load if there is room.
+    pub async fn room(&self) {
+        if self.unsaved() < ROOM {
+            return;
+        }
+        self.until(|| self.unsaved() < ROOM).await;
+    }
 
     /// Takes a finished row. Never blocks, never drops it.
-    pub fn append(&self, _record: Record) {}
+    pub fn append(&self, record: Record) {
+        let record = Arc::new(record);
+        let stored = self.0.journal.is_some();
+        let (waiting, _forgotten) = {
+            let mut rows = self.0.rows.lock();
+            if stored {
+                rows.pending.push_back((Instant::now(), record.clone()));
+                self.0.unsaved.store(rows.pending.len(), Ordering::Release);
+            }
+            rows.recent.push_back(record);
+            // Given out of the lock: a forgotten row may own a large decision.
+            let forgotten = if rows.recent.len() > REMEMBERED { rows.recent.pop_front() } else { None };
+            (rows.pending.len(), forgotten)
+        };
+        if waiting == 1 || waiting == BATCH {
+            self.0.arrived.notify_one();
+        }
+    }
+
+    /// Waits until everything appended before this call is saved. `false` if that takes longer than `limit`.
+    pub async fn caught_up(&self, limit: Duration) -> bool {
+        let goal = {
+            // Both change under the lock only.
+            let rows = self.0.rows.lock();
+            self.0.saved.load(Ordering::Acquire) + rows.pending.len() as u64
+        };
+        let reached = || self.0.saved.load(Ordering::Acquire) >= goal;
+        tokio::time::timeout(limit, self.until(reached)).await.is_ok()
+    }
+
+    pub fn health(&self) -> Health {
+        let rows = self.0.rows.lock();
+        Health {
+            pending: rows.pending.len(),
+            behind_ms: rows.pending.front().map_or(0, |(since, _)| since.elapsed().as_millis() as u64),
+            last_error: rows.last_error.clone(),
+            saved: self.0.saved.load(Ordering::Acquire),
+        }
+    }
+
+    /// The newest row of this id in memory: every unsaved one, and the latest saved ones.
+    pub fn remembered(&self, id: &str) -> Option<Arc<Record>> {
+        let rows = self.0.rows.lock();
+        let pending = rows.pending.iter().map(|(_, record)| record);
+        let newest = rows.recent.iter().rev().chain(pending.rev());
+        newest.into_iter().find(|record| &*record.id == id).cloned()
+    }
+
+    /// The newest row of this id, from memory or from the store.
+    pub async fn find(&self, id: &str) -> Result<Option<Row>, Failure> {
+        if let Some(record) = self.remembered(id) {
+            return Ok(Some(Row::of(&record)));
+        }
+        match &self.0.journal {
+            Some(journal) => journal.find(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The latest rows that pass the filter, newest first, without their decisions; unsaved ones included.
+    pub async fn recent(&self, filter: &Filter, limit: usize, before: Option<&Cursor>) -> Result<Vec<Row>, Failure> {
+        let mut rows: Vec<Row> = {
+            let state = self.0.rows.lock();
+            let pending = state.pending.iter().map(|(_, record)| record);
+            // Without a store there is only what is remembered. Taken before the store is read: a row that is saved
+            // in between shows twice rather than not at all, and the double is dropped below.
+            let all: Vec<Arc<Record>> = if self.0.journal.is_some() {
+                pending.cloned().collect()
+            } else {
+                state.recent.iter().cloned().collect()
+            };
+            drop(state);
+            all.iter().map(|record| Row::without_decision(record)).filter(|row| filter.passes(row, before)).collect()
+        };
+        if let Some(journal) = &self.0.journal {
+            rows.extend(journal.recent(filter, limit, before).await?);
+        }
+        rows.sort_by(|a, b| (b.started_unix_ms, &b.id).cmp(&(a.started_unix_ms, &a.id)));
+        rows.dedup_by(|a, b| a.started_unix_ms == b.started_unix_ms && a.id == b.id);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// The usage report. Rows that are not saved yet are missing: see [`Ledger::caught_up`].
+    pub async fn usage(&self, query: &UsageQuery) -> Result<Report, Failure> {
+        let groups = match &self.0.journal {
+            Some(journal) => journal.usage(query).await?,
+            None => self.memory_groups(query),
+        };
+        Ok(Report::new(query, groups))
+    }
+
+    /// The sums behind [`Ledger::usage`], for [`compare::compare`].
+    pub async fn groups(&self, query: &UsageQuery) -> Result<Vec<report::Group>, Failure> {
+        match &self.0.journal {
+            Some(journal) => journal.usage(query).await,
+            None => Ok(self.memory_groups(query)),
+        }
+    }
+
+    fn memory_groups(&self, query: &UsageQuery) -> Vec<report::Group> {
+        let recent: Vec<Arc<Record>> = self.0.rows.lock().recent.iter().cloned().collect();
+        let mut grouping = report::Grouping::new(&query.group_by);
+        for record in recent.iter().filter(|record| query.covers(record.started_unix_ms)) {
+            grouping.add(record.started_unix_ms, &cell::Labels::of(record), &cell::Facts::of(record));
+        }
+        grouping.into_groups()
+    }
+
+    fn unsaved(&self) -> usize {
+        self.0.unsaved.load(Ordering::Acquire)
+    }
+
+    /// Waits for a condition that can only come true when rows are saved.
+    async fn until(&self, reached: impl Fn() -> bool) {
+        loop {
+            let mut progressed = pin!(self.0.progressed.notified());
+            // Register before looking, so that rows saved in between are not missed.
+            progressed.as_mut().enable();
+            if reached() {
+                return;
+            }
+            progressed.await;
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,3 +23,11 @@ pub mod dispatch; // the cascade: try, fail over, stream
 pub mod config; // providers.yaml: read, checked as a whole, all problems at once
 
 pub mod gateway; // the request's path
+
+pub mod store; // implements the ports: SQLite
+
+pub mod api; // what the outside sees
+pub mod operations; // draining, reloads, metrics
+
+pub mod app; // puts it all together
+pub mod command; // what the command line does

@@ -1,1 +1,198 @@
-fn main() {}
+//! The command line: flags only. What a command does stands in `stepwell::command`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use stepwell::command::{self, Exit};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An OpenAI-compatible LLM router that tells the truth about every request.
+///
+/// Without a command it serves. Without a configuration it uses the providers whose API keys it finds in the
+/// environment, then local servers, then a built-in demo.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API (the default).
+    Serve(Serve),
+    /// Validate a configuration without serving; shows every problem at once.
+    Check {
+        /// The file; the one that `serve` would use if not given.
+        file: Option<PathBuf>,
+        /// Also ask every provider for its models (no tokens are used).
+        #[arg(long)]
+        live: bool,
+    },
+    /// Write a commented providers.yaml into the current directory.
+    Init {
+        /// With the providers whose keys are in the environment.
+        #[arg(long)]
+        from_env: bool,
+        /// Where to write it; `-` is standard output.
+        #[arg(long, short, default_value = "providers.yaml")]
+        output: PathBuf,
+    },
+    /// Show how a prompt would be routed. No call is made.
+    Route {
+        prompt: String,
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+        #[arg(long, default_value = "auto")]
+        model: String,
+        /// A routing hint, such as budget=low; may be repeated.
+        #[arg(long = "hint", value_name = "KEY=VALUE")]
+        hints: Vec<String>,
+        #[arg(long)]
+        json: bool,
+        /// Decide with the demo provider, whatever is configured.
+        #[arg(long)]
+        demo: bool,
+    },
+    /// Stream one answer from a running server, or hold a conversation.
+    Chat {
+        /// Asked once; without it, lines are read from the terminal.
+        prompt: Option<String>,
+        #[arg(long, default_value = "auto")]
+        model: String,
+        /// The server's base URL.
+        #[arg(long, default_value = "http://127.0.0.1:4000/v1")]
+        url: String,
+        #[arg(long, env = "STEPWELL_API_KEY", hide_env_values = true)]
+        api_key: Option<String>,
+    },
+    /// List every model with price, window, skills and where the figures come from.
+    Models(Listing),
+    /// List the providers.
+    Providers(Listing),
+    /// Report what was used and what it cost.
+    Usage {
+        /// One or several of provider, model, task, key, strategy, day, hour, status.
+        #[arg(long, default_value = "provider,model")]
+        by: String,
+        /// An RFC 3339 time, or a span back from now such as 7d or 24h.
+        #[arg(long, default_value = "7d")]
+        since: String,
+        #[arg(long)]
+        until: Option<String>,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+    },
+    /// Show the stored decision and the attempts of one request.
+    Explain {
+        request_id: String,
+        #[arg(long)]
+        json: bool,
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+    },
+    /// Measure the router's own overhead and throughput against the demo provider.
+    Bench {
+        #[arg(long, default_value_t = 64)]
+        concurrency: usize,
+        /// Seconds per measurement.
+        #[arg(long, default_value_t = 3)]
+        duration: u64,
+        /// Measure streams too.
+        #[arg(long)]
+        stream: bool,
+    },
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The configuration file.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// Address to listen on, instead of `server.listen`.
+    #[arg(long)]
+    host: Option<IpAddr>,
+    #[arg(long, short)]
+    port: Option<u16>,
+    /// Where the ledger is kept.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Serve the built-in demo provider, whatever is configured.
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Args)]
+struct Listing {
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+    /// Show the demo provider, whatever is configured.
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let Cli { command, serve } = Cli::parse();
+    let exit = match command.unwrap_or(Command::Serve(serve)) {
+        Command::Serve(Serve { config, host, port, data_dir, demo }) => {
+            command::serve::run(command::serve::Options { config, host, port, data_dir, demo })
+        }
+        Command::Check { file, live } => command::check::run(file.as_deref(), live),
+        Command::Init { from_env, output } => command::init::run(from_env, &output),
+        Command::Route { prompt, config, model, hints, json, demo } => {
+            command::route::run(&prompt, config.as_deref(), &model, &hints, json, demo)
+        }
+        Command::Chat { prompt, model, url, api_key } => command::chat::run(prompt, &model, &url, api_key.as_deref()),
+        Command::Models(Listing { config, json, demo }) => command::models::models(config.as_deref(), json, demo),
+        Command::Providers(Listing { config, json, demo }) => command::models::providers(config.as_deref(), json, demo),
+        Command::Usage { by, since, until, format, data_dir, config } => {
+            let format = match format {
+                Format::Table => command::usage::Format::Table,
+                Format::Csv => command::usage::Format::Csv,
+                Format::Json => command::usage::Format::Json,
+            };
+            command::usage::run(&by, &since, until.as_deref(), format, data_dir.as_deref(), config.as_deref())
+        }
+        Command::Explain { request_id, json, data_dir, config } => {
+            command::explain::run(&request_id, json, data_dir.as_deref(), config.as_deref())
+        }
+        Command::Bench { concurrency, duration, stream } => command::bench::run(concurrency, duration, stream),
+        Command::Completions { shell } => {
+            let mut cli = <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut cli, "stepwell", &mut std::io::stdout());
+            Ok(())
+        }
+    };
+    match exit {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit { code, message }) => {
+            if !message.is_empty() {
+                eprintln!("stepwell: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -18,13 +18,24 @@ use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply};
 use crate::gateway::{Gateway, Inbound};
 use crate::money;
+use crate::operations::Operations;
 
-pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+pub async fn completions(
+    State(gateway): State<Arc<Gateway>>,
+    State(operations): State<Arc<Operations>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let began = Instant::now();
     let id = request_id(&headers).to_owned();
     let inbound = match inbound(&gateway, &headers, body, began).await {
         Ok(inbound) => inbound,
-        Err(error) => return error.respond(&id),
+        Err(unread) => {
+            if let Unread::Refused(error) = &unread {
+                gateway.refuse(&id, began, error);
+            }
+            return ApiError::from(unread).respond(&id);
+        }
     };
     let warnings: Vec<String> =
         inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")).collect();
@@ -33,6 +44,7 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
         stream: inbound.request.stream,
         include_usage: inbound.request.include_usage,
         explain: inbound.hints.explain,
+        cut: operations.cut(),
     };
     if !inbound.request.stream {
         return match gateway.complete(inbound).await {
@@ -49,8 +61,37 @@ pub async fn completions(State(gateway): State<Arc<Gateway>>, headers: HeaderMap
     }
 }
 
+/// Why a request could not be read.
+pub enum Unread {
+    /// The body did not arrive.
+    Body(ApiError),
+    /// It arrived and is no request.
+    Refused(Error),
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<ApiError> for Unread {
+    fn from(error: ApiError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl From<Unread> for ApiError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Body(error) => error,
+            Unread::Refused(error) => error.into(),
+        }
+    }
+}
+
 /// Reads and validates a request. Used by every path that takes a chat body.
-pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, ApiError> {
+pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, Unread> {
     let limit = gateway.rules().settings.server.body_limit.0;
     let body = read(headers, body, limit).await?;
     let request = chat::Request::parse(body).map_err(Error::from)?;
@@ -81,11 +122,24 @@ async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiE
     let read = axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX));
     match tokio::time::timeout(BODY_DEADLINE, read).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) => {
+        Ok(Err(error))
+            if std::error::Error::source(&error)
+                .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) =>
+        {
             Err(too_large())
         }
-        Ok(Err(_)) => Err(ApiError::request(StatusCode::BAD_REQUEST, "incomplete_body", None, "the body could not be read to its end")),
-        Err(_) => Err(ApiError::request(StatusCode::REQUEST_TIMEOUT, "body_timeout", None, "the body did not arrive within 30 s")),
+        Ok(Err(_)) => Err(ApiError::request(
+            StatusCode::BAD_REQUEST,
+            "incomplete_body",
+            None,
+            "the body could not be read to its end",
+        )),
+        Err(_) => Err(ApiError::request(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_timeout",
+            None,
+            "the body did not arrive within 30 s",
+        )),
     }
 }
 
@@ -141,7 +195,8 @@ fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[St
     headers.insert(HeaderName::from_static("x-stepwell-attempts"), HeaderValue::from(head.attempts));
     headers.insert(HeaderName::from_static("x-stepwell-cache"), HeaderValue::from_static(head.cache.as_str()));
     let elapsed = began.elapsed();
-    headers.insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
+    headers
+        .insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
     put(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
     if !warnings.is_empty() {
         put(headers, "x-stepwell-warnings", &warnings.join("; "));

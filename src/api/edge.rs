@@ -40,7 +40,8 @@ fn fresh() -> HeaderValue {
 /// Letters, digits and `-_.:`: safe in a log line, a URL and a header.
 fn is_sane(id: &HeaderValue) -> bool {
     let bytes = id.as_bytes();
-    (1..=MAX_ID).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
+    (1..=MAX_ID).contains(&bytes.len())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte))
 }
 
 /// A panic ends one request with 500, never the process.
@@ -56,7 +57,9 @@ mod tests {
 
     #[test]
     fn only_sane_ids_are_taken_over() {
-        for (id, sane) in [("abc-1.2_3:4", true), ("", false), ("a b", false), ("a\"b", false), (&"x".repeat(129)[..], false)] {
+        for (id, sane) in
+            [("abc-1.2_3:4", true), ("", false), ("a b", false), ("a\"b", false), (&"x".repeat(129)[..], false)]
+        {
             assert_eq!(is_sane(&HeaderValue::from_str(id).expect("header")), sane, "{id}");
         }
     }

@@ -46,7 +46,15 @@ impl ApiError {
 
     /// 500: our own fault, logged by whoever found it.
     pub fn internal() -> Self {
-        Self { kind: "server_error", ..Self::request(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None, "an internal error; the log has the request id") }
+        Self {
+            kind: "server_error",
+            ..Self::request(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                None,
+                "an internal error; the log has the request id",
+            )
+        }
     }
 
     /// 503: a part of the router itself cannot work right now.
@@ -125,15 +133,20 @@ impl From<&Error> for ApiError {
                     })
                     .collect();
                 api.details.insert("attempts".to_owned(), json!(attempts));
-                let transient = matches!(
-                    failure.kind,
-                    FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict
-                );
-                api.retry_after_seconds =
-                    failure.retry_after.filter(|_| transient).or(*retry_after).filter(|_| api.status.as_u16() >= 429).map(ceil);
+                let transient =
+                    matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict);
+                api.retry_after_seconds = failure
+                    .retry_after
+                    .filter(|_| transient)
+                    .or(*retry_after)
+                    .filter(|_| api.status.as_u16() >= 429)
+                    .map(ceil);
             }
         }
-        if let Error::NoCandidate(explanation) | Error::ContextLength(explanation) | Error::Unavailable { explanation, .. } = error {
+        if let Error::NoCandidate(explanation)
+        | Error::ContextLength(explanation)
+        | Error::Unavailable { explanation, .. } = error
+        {
             let excluded: Vec<Value> = explanation
                 .plan
                 .excluded
@@ -178,6 +191,17 @@ pub fn interrupted(failure: &Failure, target: &str, request_id: &str) -> Value {
         "param": null,
         "code": "upstream_stream_interrupted",
         "stepwell": {"request_id": request_id, "kind": failure.kind.as_str()},
+    }})
+}
+
+/// The error event of a stream that has to end because the server does.
+pub fn shutting_down(request_id: &str) -> Value {
+    json!({"error": {
+        "message": "the router is shutting down; what was delivered is not the whole answer",
+        "type": "server_error",
+        "param": null,
+        "code": "shutting_down",
+        "stepwell": {"request_id": request_id},
     }})
 }
 

@@ -26,7 +26,13 @@ pub async fn ready(State(shared): State<Shared>) -> Response {
     let draining = shared.operations.is_draining();
     let ready = usable > 0 && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let word = if draining { "draining" } else if ready { "ready" } else { "no usable target" };
+    let word = if draining {
+        "draining"
+    } else if ready {
+        "ready"
+    } else {
+        "no usable target"
+    };
     (status, Json(json!({"status": word, "usable_targets": usable}))).into_response()
 }
 

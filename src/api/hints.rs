@@ -28,7 +28,8 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
         }
     }
     if request.member("context").is_some() {
-        let context: Object<'_> = request.read("context").ok_or_else(|| Invalid::kind("context", "an object of hints"))?;
+        let context: Object<'_> =
+            request.read("context").ok_or_else(|| Invalid::kind("context", "an object of hints"))?;
         for (name, value) in &context.0 {
             if value.get() != "null" {
                 hints.set(name, &text(name, value)?)?;
@@ -47,7 +48,9 @@ fn openrouter(provider: &Object<'_>, hints: &mut Hints) -> Result<(), Error> {
     let list = |name: &str| -> Result<Vec<String>, Error> {
         match provider.get(name) {
             None => Ok(Vec::new()),
-            Some(_) => Ok(provider.read(name).ok_or_else(|| Invalid::kind(format!("provider.{name}"), "a list of strings"))?),
+            Some(_) => {
+                Ok(provider.read(name).ok_or_else(|| Invalid::kind(format!("provider.{name}"), "a list of strings"))?)
+            }
         }
     };
     hints.order = list("order")?;
@@ -57,7 +60,8 @@ fn openrouter(provider: &Object<'_>, hints: &mut Hints) -> Result<(), Error> {
     }
     hints.avoid.extend(ignore);
     if let Some(sort) = provider.read::<String>("sort") {
-        let strategy = Strategy::parse(&sort).ok_or_else(|| bad("provider.sort", "expected price, throughput or latency"))?;
+        let strategy =
+            Strategy::parse(&sort).ok_or_else(|| bad("provider.sort", "expected price, throughput or latency"))?;
         hints.strategy = hints.strategy.or(Some(strategy));
     }
     hints.no_fallbacks = provider.read("allow_fallbacks") == Some(false);

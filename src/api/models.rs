@@ -31,7 +31,8 @@ pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(i
         None => {
             let error = rules.index.select(&id, &[]).err();
             let message = error.map_or_else(|| format!("the model `{id}` does not exist"), |error| error.to_string());
-            ApiError::request(StatusCode::NOT_FOUND, "model_not_found", Some("model"), message).respond(request_id(&headers))
+            ApiError::request(StatusCode::NOT_FOUND, "model_not_found", Some("model"), message)
+                .respond(request_id(&headers))
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, interrupted};
 use crate::chat::{Chunk, Usage};
@@ -26,6 +27,8 @@ pub struct Options {
     pub include_usage: bool,
     /// The hint `explain`.
     pub explain: bool,
+    /// Cancelled when the server must stop and streams have to end.
+    pub cut: CancellationToken,
 }
 
 /// A reply that is not decided yet.
@@ -48,10 +51,18 @@ pub fn body(head: &Head, stream: Box<ReplyStream>, options: Options) -> Body {
 pub fn patient_body(mut pending: Pending, options: Options) -> Body {
     Body::from_stream(async_stream::stream! {
         yield Ok::<Bytes, std::convert::Infallible>(comment());
+        let mut cut = std::pin::pin!(options.cut.clone().cancelled_owned());
         let result = loop {
-            match tokio::time::timeout(KEEP_ALIVE, &mut pending).await {
-                Ok(result) => break result,
-                Err(_) => yield Ok(comment()),
+            tokio::select! {
+                biased;
+                result = tokio::time::timeout(KEEP_ALIVE, &mut pending) => match result {
+                    Ok(result) => break result,
+                    Err(_) => yield Ok(comment()),
+                },
+                () = &mut cut => {
+                    yield Ok(event(&super::error::shutting_down(&options.request_id)));
+                    return;
+                }
             }
         };
         match result {
@@ -103,12 +114,22 @@ fn events(
     options: Options,
 ) -> impl futures_util::Stream<Item = Bytes> + Send {
     async_stream::stream! {
+        // One registration for the whole stream, not one a chunk.
+        let mut cut = std::pin::pin!(options.cut.clone().cancelled_owned());
         loop {
-            let next = match tokio::time::timeout(KEEP_ALIVE, stream.next()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    yield comment();
-                    continue;
+            let next = tokio::select! {
+                biased;
+                next = tokio::time::timeout(KEEP_ALIVE, stream.next()) => match next {
+                    Ok(next) => next,
+                    Err(_) => {
+                        yield comment();
+                        continue;
+                    }
+                },
+                () = &mut cut => {
+                    stream.abandon();
+                    yield event(&super::error::shutting_down(&options.request_id));
+                    break;
                 }
             };
             match next {

@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn order_white_space_and_delivery_do_not_matter() {
         let plain = of(r#"{"model":"m","messages":[{"role":"user","content":"a  b"}],"seed":1}"#);
-        assert_eq!(plain, of(r#"{"seed" : 1, "messages": [ {"role": "user", "content": "a  b"} ], "model":"m", "top_p": null}"#));
+        assert_eq!(
+            plain,
+            of(r#"{"seed" : 1, "messages": [ {"role": "user", "content": "a  b"} ], "model":"m", "top_p": null}"#)
+        );
         assert_eq!(plain, of(r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"a  b"}],"seed":1}"#));
     }
 
@@ -90,7 +93,9 @@ mod tests {
         ] {
             assert_ne!(plain, of(other), "{other}");
         }
-        let request = Request::parse(Bytes::from_static(br#"{"model":"m","messages":[{"role":"user","content":"a b"}]}"#)).expect("a request");
+        let request =
+            Request::parse(Bytes::from_static(br#"{"model":"m","messages":[{"role":"user","content":"a b"}]}"#))
+                .expect("a request");
         assert_ne!(key(&request, "team-a", ""), key(&request, "team-b", ""));
         assert_ne!(key(&request, "", "only=x"), key(&request, "", ""));
     }

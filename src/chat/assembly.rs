@@ -28,7 +28,8 @@ impl Assembly {
 
     fn push_choice(&mut self, piece: &ChunkChoice) {
         let position = self.choices.iter().position(|(choice, _)| choice.index == piece.index).unwrap_or_else(|| {
-            let choice = Choice { index: piece.index, message: Reply::default(), finish: Finish::Stop, extra: Extra::new() };
+            let choice =
+                Choice { index: piece.index, message: Reply::default(), finish: Finish::Stop, extra: Extra::new() };
             self.choices.push((choice, None));
             self.choices.len() - 1
         });
@@ -75,8 +76,11 @@ impl Assembly {
 
     /// The whole answer. A choice that never finished counts as stopped: ask the [`super::Sequence`] before.
     pub fn into_response(self, id: String, created: i64, model: String, usage: Option<Usage>) -> Response {
-        let mut choices: Vec<Choice> =
-            self.choices.into_iter().map(|(choice, finish)| Choice { finish: finish.unwrap_or(choice.finish), ..choice }).collect();
+        let mut choices: Vec<Choice> = self
+            .choices
+            .into_iter()
+            .map(|(choice, finish)| Choice { finish: finish.unwrap_or(choice.finish), ..choice })
+            .collect();
         choices.sort_by_key(|choice| choice.index);
         Response { id, created, model, choices, usage, extra: self.extra }
     }
@@ -134,8 +138,14 @@ mod tests {
         let call = ToolCall { id: "c1".into(), name: "f".into(), arguments: "{\"a\":1}".into(), extra: Extra::new() };
         let message = Reply { content: Some("hi".into()), tool_calls: vec![call], ..Reply::default() };
         let choice = Choice { index: 0, message, finish: Finish::ToolCalls, extra: Extra::new() };
-        let response =
-            Response { id: "x".into(), created: 1, model: "m".into(), choices: vec![choice], usage: None, extra: Extra::new() };
+        let response = Response {
+            id: "x".into(),
+            created: 1,
+            model: "m".into(),
+            choices: vec![choice],
+            usage: None,
+            extra: Extra::new(),
+        };
         let mut assembly = Assembly::default();
         for chunk in replay(&response) {
             assembly.push(&chunk);

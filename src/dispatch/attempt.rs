@@ -8,9 +8,9 @@ use super::settings::Policy;
 use super::stream::OpenStream;
 use crate::catalog::Target;
 use crate::chat::{Assembly, Request, Response};
+use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::transport::Transport;
-use crate::provider;
 
 /// Enough of an error answer to read its reason.
 const ERROR_BYTES: usize = 64 << 10;
@@ -48,14 +48,18 @@ pub async fn attempt(
     warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
-    let incoming = timeout_at(first_token, transport.send(outgoing, policy.timeouts.connect.0)).await.map_err(late)??;
+    let incoming =
+        timeout_at(first_token, transport.send(outgoing, policy.timeouts.connect.0)).await.map_err(late)??;
 
     if !incoming.status.is_success() {
         let (status, headers) = (incoming.status, incoming.headers.clone());
         let body = timeout_at(first_token, incoming.head(ERROR_BYTES)).await.unwrap_or_default();
         let mut failure = adapter.failure(status, &headers, &body, jiff::Timestamp::now().as_second());
         if status.is_redirection() {
-            failure = Failure { status: Some(status.as_u16()), ..Failure::new(FailureKind::Redirect, "the provider redirects; redirects are not followed") };
+            failure = Failure {
+                status: Some(status.as_u16()),
+                ..Failure::new(FailureKind::Redirect, "the provider redirects; redirects are not followed")
+            };
         }
         return Err(failure);
     }

@@ -202,7 +202,8 @@ fn first_token_limit(candidate: &Candidate, policy: &Policy, errand: &Errand<'_>
 fn report(candidate: &Candidate, failure: &Failure, opened: bool, others_left: bool) {
     let target = &candidate.target.id;
     let (kind, status) = (failure.kind.as_str(), failure.status);
-    metrics::counter!("stepwell_attempt_failures_total", "provider" => target.provider().to_owned(), "kind" => kind).increment(1);
+    metrics::counter!("stepwell_attempt_failures_total", "provider" => target.provider().to_owned(), "kind" => kind)
+        .increment(1);
     if opened {
         metrics::counter!("stepwell_breaker_opened_total", "provider" => target.provider().to_owned()).increment(1);
         tracing::warn!(target.id = %target, kind, "breaker of `{target}` opened");

@@ -100,9 +100,14 @@ impl Fleet {
                 State::Closed => Availability::Closed,
             }
         };
+        let speed = &target.model.speed;
+        let first_token = live.first_token.seconds();
+        let pace = live.tokens_per_second.get();
         let vitals = Vitals {
-            first_token: live.first_token.seconds().map(Duration::from_secs_f64),
-            tokens_per_second: live.tokens_per_second.get(),
+            first_token: first_token
+                .map(|seconds| blend(speed.first_token.as_secs_f64(), seconds, live.first_token.samples))
+                .map(Duration::from_secs_f64),
+            tokens_per_second: pace.map(|pace| blend(speed.tokens_per_second, pace, live.tokens_per_second.samples)),
             pending: station.pending.load(Ordering::Relaxed),
             availability,
         };
@@ -137,7 +142,15 @@ impl Fleet {
         };
         station.pending.fetch_add(1, Ordering::Relaxed);
         dock.retries.lock().earn(policy.retry.budget.0);
-        Some(Ticket { station, dock, pass, policy: policy.clone(), target: target.clone(), started: now, judged: false })
+        Some(Ticket {
+            station,
+            dock,
+            pass,
+            policy: policy.clone(),
+            target: target.clone(),
+            started: now,
+            judged: false,
+        })
     }
 
     /// Takes one retry from a provider's budget.
@@ -154,6 +167,15 @@ impl Fleet {
             }
         }
     }
+}
+
+/// The first guess counts as this many measurements, so that one lucky or unlucky answer does not decide.
+const GUESS_WEIGHT: f64 = 4.0;
+
+/// A guess, replaced by measurements as they come in.
+fn blend(guess: f64, measured: f64, samples: u64) -> f64 {
+    let share = samples as f64 / (samples as f64 + GUESS_WEIGHT);
+    guess * (1.0 - share) + measured * share
 }
 
 /// How long others are told to wait while a probe is out.
@@ -216,11 +238,14 @@ impl Ticket {
         if let Some(pause) = pause {
             self.station.live.lock().cool_down.extend(now, pause, random(), failure.kind.as_str());
         }
-        self.judge(now, match verdict.breaker {
-            Blow::Hard => Outcome::Failure,
-            Blow::Busy => Outcome::Busy,
-            Blow::None => Outcome::Neutral,
-        })
+        self.judge(
+            now,
+            match verdict.breaker {
+                Blow::Hard => Outcome::Failure,
+                Blow::Busy => Outcome::Busy,
+                Blow::None => Outcome::Neutral,
+            },
+        )
     }
 
     fn judge(&mut self, now: Instant, outcome: Outcome) -> bool {

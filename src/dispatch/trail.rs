@@ -39,7 +39,14 @@ impl Trail {
     }
 
     /// Notes a finished attempt.
-    pub fn add(&self, target: &TargetId, started: Instant, now: Instant, status: Option<u16>, failure: Option<&Failure>) {
+    pub fn add(
+        &self,
+        target: &TargetId,
+        started: Instant,
+        now: Instant,
+        status: Option<u16>,
+        failure: Option<&Failure>,
+    ) {
         self.attempts.lock().push(Attempt {
             target: target.clone(),
             provider: target.provider().to_owned(),

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
 use super::Inbound;
@@ -19,6 +21,7 @@ use crate::rank::explain::Explanation;
 /// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
 pub struct Draft {
     ledger: Ledger,
+    open: Arc<DashMap<Arc<str>, u32>>,
     trail: Trail,
     began: Instant,
     record: Mutex<Option<Record>>,
@@ -26,12 +29,15 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub fn open(ledger: Ledger, inbound: &Inbound) -> Arc<Self> {
+    /// `open` holds the ids of drafts that are not written yet.
+    pub fn open(ledger: Ledger, open: Arc<DashMap<Arc<str>, u32>>, inbound: &Inbound) -> Arc<Self> {
+        *open.entry(inbound.id.clone()).or_default() += 1;
         let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
         record.asked_model.clone_from(&inbound.request.model);
         record.stream = inbound.request.stream;
         Arc::new(Self {
             ledger,
+            open,
             trail: Trail::new(inbound.began),
             began: inbound.began,
             record: Mutex::new(Some(record)),
@@ -149,7 +155,14 @@ impl Draft {
             record.total_ms = self.began.elapsed().as_millis() as u64;
         }
         record.attempts = self.trail.list().into_iter().map(row).collect();
+        let id = record.id.clone();
         self.ledger.append(record);
+        if let Entry::Occupied(mut open) = self.open.entry(id) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
     }
 }
 

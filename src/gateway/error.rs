@@ -129,8 +129,11 @@ fn exclusions(explanation: &Explanation) -> String {
     if excluded.is_empty() {
         return "no model is routable".to_owned();
     }
-    let mut texts: Vec<String> =
-        excluded.iter().take(SPELLED_OUT).map(|excluded| format!("{}: {}", excluded.target.id, excluded.reason)).collect();
+    let mut texts: Vec<String> = excluded
+        .iter()
+        .take(SPELLED_OUT)
+        .map(|excluded| format!("{}: {}", excluded.target.id, excluded.reason))
+        .collect();
     if excluded.len() > SPELLED_OUT {
         texts.push(format!("and {} more", excluded.len() - SPELLED_OUT));
     }

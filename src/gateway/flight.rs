@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::error::Error;
 use super::metered::{Facts, Metered};
 use crate::cache::key::Key;
-use crate::chat::{Chunk, Response, Usage};
+use crate::chat::{Assembly, Chunk, Response, Usage};
 use crate::provider::failure::Failure;
 
 /// An answer for one reader.
@@ -105,6 +105,18 @@ impl Broadcast {
             Ok(_) => Ok(None),
             Err(failure) => Err(failure.clone()),
         })
+    }
+
+    /// The whole answer, for a reader who wants it in one piece.
+    pub async fn gather(&self) -> Result<Response, Failure> {
+        let mut assembly = Assembly::default();
+        let mut index = 0;
+        while let Some(chunk) = self.get(index).await? {
+            assembly.push(&chunk);
+            index += 1;
+        }
+        let facts = &self.facts;
+        Ok(assembly.into_response(facts.id.clone(), facts.created, facts.model.clone(), self.usage()))
     }
 
     /// What it used, once it is complete.

@@ -57,7 +57,12 @@ enum Feed {
     Own(Box<Metered>),
     /// A place in a shared stream.
     /// `_flight` keeps the flight in the air, so that others can join, as long as somebody reads.
-    Shared { _flight: Arc<Flight>, source: Arc<SharedSource>, index: usize, follows: bool },
+    Shared {
+        _flight: Arc<Flight>,
+        source: Arc<SharedSource>,
+        index: usize,
+        follows: bool,
+    },
     Replay(VecDeque<Chunk>),
 }
 
@@ -66,11 +71,12 @@ impl Reply {
     pub fn own(source: Source, draft: Arc<Draft>) -> Self {
         match source {
             Source::Whole { facts, response } => {
+                let head = Head::of(&facts, &draft);
                 draft.ended(Status::Completed, 200, None);
-                Self { head: Head::of(&facts, CacheUse::Bypass, &draft), body: Body::Whole(response) }
+                Self { head, body: Body::Whole(response) }
             }
             Source::Stream(metered) => {
-                let head = Head::of(&metered.facts, CacheUse::Bypass, &draft);
+                let head = Head::of(&metered.facts, &draft);
                 Self { head, body: stream(Feed::Own(metered), None, draft) }
             }
         }
@@ -78,7 +84,7 @@ impl Reply {
 
     /// The reply of the request that started a flight.
     pub fn leader(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>) -> Self {
-        let head = Head::of(source.facts(), CacheUse::Miss, &draft);
+        let head = Head::of(source.facts(), &draft);
         if let SharedSource::Whole { response, .. } = &*source {
             draft.ended(Status::Completed, 200, None);
             return Self { head, body: Body::Whole(response.clone()) };
@@ -87,23 +93,30 @@ impl Reply {
     }
 
     /// The reply of a request that joined a flight: the answer costs it nothing.
-    pub fn follower(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>, inbound: &Inbound) -> Self {
+    /// Fails where the shared stream is cut before a caller who wants it whole has seen anything.
+    pub async fn follower(
+        flight: Arc<Flight>,
+        source: Arc<SharedSource>,
+        draft: Arc<Draft>,
+        inbound: &Inbound,
+    ) -> Result<Self, Failure> {
         let facts = source.facts();
         draft.decided(&facts.explanation);
         draft.cache(CacheUse::Coalesced);
         draft.answered_by(&facts.target, None);
         draft.change(|record| record.failovers = 0);
-        let head = Head { attempts: 0, ..Head::of(facts, CacheUse::Coalesced, &draft) };
-        let whole = match &*source {
-            SharedSource::Whole { response, .. } => Some(response.clone()),
-            SharedSource::Stream(_) => None,
-        };
-        let Some(response) = whole else {
-            return Self { head, body: stream(Feed::Shared { _flight: flight, source, index: 0, follows: true }, None, draft) };
+        let head = Head { attempts: 0, ..Head::of(facts, &draft) };
+        let response = match &*source {
+            SharedSource::Whole { response, .. } => response.clone(),
+            SharedSource::Stream(_) if inbound.request.stream => {
+                let feed = Feed::Shared { _flight: flight, source, index: 0, follows: true };
+                return Ok(Self { head, body: stream(feed, None, draft) });
+            }
+            SharedSource::Stream(broadcast) => Arc::new(broadcast.gather().await?),
         };
         let usage = response.usage.as_ref();
         saved(&draft, usage, usage.and_then(|usage| usage.cost));
-        Self::copied(head, &response, inbound, draft)
+        Ok(Self::copied(head, &response, inbound, draft))
     }
 
     /// A stored answer.
@@ -167,8 +180,9 @@ fn saved(draft: &Draft, usage: Option<&Usage>, cost: Option<NanoUsd>) {
 }
 
 impl Head {
-    fn of(facts: &Facts, cache: CacheUse, draft: &Draft) -> Self {
-        let cache = draft.read(|record| record.cache).unwrap_or(cache);
+    /// Before the draft is written: how the cache took part stands there.
+    fn of(facts: &Facts, draft: &Draft) -> Self {
+        let cache = draft.read(|record| record.cache).unwrap_or_default();
         let explanation = &facts.explanation;
         let mut warnings = facts.warnings.clone();
         if explanation.plan.relaxed {
@@ -231,6 +245,12 @@ impl ReplyStream {
             }
         }
         result
+    }
+
+    /// The server ends the stream before its end, and tells the caller so.
+    pub fn abandon(&mut self) {
+        self.over = true;
+        self.draft.close(Status::Interrupted, 200, Some("shutting_down"));
     }
 
     /// What the answer used, once it is complete.

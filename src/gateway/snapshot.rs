@@ -75,7 +75,8 @@ impl Snapshot {
             && !self.classifier.tasks().any(|name| name.as_str() == task)
         {
             let names: Vec<&str> = self.classifier.tasks().map(|name| name.as_str()).collect();
-            let reason = format!("unknown task `{}`; one of {}", task.chars().take(60).collect::<String>(), names.join(", "));
+            let reason =
+                format!("unknown task `{}`; one of {}", task.chars().take(60).collect::<String>(), names.join(", "));
             return Err(BadHint { hint: "task".to_owned(), reason }.into());
         }
         Ok(())

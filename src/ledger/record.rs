@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::money::NanoUsd;
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Still running; never stored.
@@ -42,10 +42,15 @@ impl Status {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
+
+    /// Whether the caller got less than a whole answer, and it was not the caller who ended it.
+    pub fn is_error(self) -> bool {
+        matches!(self, Self::Interrupted | Self::Failed | Self::Rejected)
+    }
 }
 
 /// How the cache took part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheUse {
     Hit,
@@ -58,6 +63,17 @@ pub enum CacheUse {
 }
 
 impl CacheUse {
+    pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Coalesced, Self::Bypass];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cache| cache.as_str() == word)
+    }
+
+    /// The answer was bought for this request, not taken from another one.
+    pub fn is_bought(self) -> bool {
+        matches!(self, Self::Miss | Self::Bypass)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
@@ -69,7 +85,7 @@ impl CacheUse {
 }
 
 /// One try at one target.
-#[derive(Clone, Debug, Serialize, serde::Deserialize, PartialEq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct AttemptRow {
     pub provider: String,
     pub model: String,
@@ -90,8 +106,14 @@ pub trait Decision: Send + Sync {
     fn json(&self) -> String;
 }
 
+impl std::fmt::Debug for dyn Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decision(..)")
+    }
+}
+
 /// One request. Times in Unix milliseconds and milliseconds.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Record {
     pub id: Arc<str>,
     pub started_unix_ms: i64,

@@ -76,7 +76,10 @@ mod tests {
         ] {
             let (guess, exact) = (guess(text), count(text));
             assert!(guess.worst >= exact, "{text}: {guess:?} against {exact}");
-            assert!(guess.expected as f64 > exact as f64 * 0.5 && (guess.expected as f64) < exact as f64 * 2.5, "{text}: {guess:?} against {exact}");
+            assert!(
+                guess.expected as f64 > exact as f64 * 0.5 && (guess.expected as f64) < exact as f64 * 2.5,
+                "{text}: {guess:?} against {exact}"
+            );
         }
     }
 }

@@ -50,7 +50,13 @@ impl Adapter for Demo {
 
     fn encode(&self, request: &Request, target: &Target, task: &str) -> Result<Outgoing, Untranslatable> {
         let script = script(request, target, task);
-        Ok(Outgoing { url: String::new(), headers: HeaderMap::new(), body: Bytes::new(), script: Some(script), warnings: Vec::new() })
+        Ok(Outgoing {
+            url: String::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            script: Some(script),
+            warnings: Vec::new(),
+        })
     }
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {

@@ -47,15 +47,18 @@ impl Transport {
             let (status, headers) = (script.status, script.headers.clone());
             return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
         }
-        let request =
-            self.client(connect)?.post(&outgoing.url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
+        let request = self
+            .client(connect)?
+            .post(&outgoing.url)
+            .headers(outgoing.headers)
+            .body(reqwest::Body::from(outgoing.body));
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
     }
 
     /// The models that a local OpenAI-compatible server lists; `None` if nothing answers within `deadline`.
-    pub async fn list_models(&self, base_url: &str, deadline: Duration) -> Option<Vec<String>> {
+    pub async fn list_models(&self, base_url: &str, headers: HeaderMap, deadline: Duration) -> Option<Vec<String>> {
         #[derive(serde::Deserialize)]
         struct List {
             data: Vec<Model>,
@@ -64,10 +67,22 @@ impl Transport {
         struct Model {
             id: String,
         }
-        let request = self.client(deadline).ok()?.get(format!("{}/models", base_url.trim_end_matches('/'))).timeout(deadline);
+        let request = self
+            .client(deadline)
+            .ok()?
+            .get(format!("{}/models", base_url.trim_end_matches('/')))
+            .headers(headers)
+            .timeout(deadline);
         let body = request.send().await.ok()?.error_for_status().ok()?.bytes().await.ok()?;
         let list: List = serde_json::from_slice(&body).ok()?;
         Some(list.data.into_iter().map(|model| model.id).collect())
+    }
+
+    /// The status with which a provider answers the cheapest question there is, the list of its models.
+    pub async fn probe(&self, base_url: &str, headers: HeaderMap, deadline: Duration) -> Result<u16, Failure> {
+        let url = format!("{}/models", base_url.trim_end_matches('/'));
+        let request = self.client(deadline)?.get(url).headers(headers).timeout(deadline);
+        request.send().await.map(|response| response.status().as_u16()).map_err(|error| failure(&error))
     }
 
     fn client(&self, connect: Duration) -> Result<reqwest::Client, Failure> {
@@ -137,7 +152,8 @@ impl Incoming {
 
     /// The media type without parameters, in lower case.
     pub fn media_type(&self) -> String {
-        let value = self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value =
+            self.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
     }
 }

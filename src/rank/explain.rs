@@ -35,7 +35,10 @@ impl Serialize for Explanation {
         map.serialize_entry("signals", &self.task.signals)?;
         map.serialize_entry("strategy", self.plan.strategy.as_str())?;
         map.serialize_entry("weights", &self.plan.weights)?;
-        map.serialize_entry("candidates", &List(&self.plan.candidates, |candidate: &Candidate| self.candidate(candidate)))?;
+        map.serialize_entry(
+            "candidates",
+            &List(&self.plan.candidates, |candidate: &Candidate| self.candidate(candidate)),
+        )?;
         map.serialize_entry("excluded", &List(&self.plan.excluded, excluded))?;
         map.serialize_entry("max_attempts", &self.plan.max_attempts)?;
         if self.plan.relaxed {

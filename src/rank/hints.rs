@@ -102,7 +102,8 @@ impl Hints {
             "explain" => self.explain = truth(value).map_err(bad)?,
             "max_cost" => {
                 let amount = value.trim_start_matches('$').parse().ok().and_then(NanoUsd::from_usd);
-                self.max_cost = Some(amount.ok_or_else(|| bad(format!("`{value}` is not an amount in USD, 0 or more")))?);
+                self.max_cost =
+                    Some(amount.ok_or_else(|| bad(format!("`{value}` is not an amount in USD, 0 or more")))?);
             }
             "max_latency" => self.max_latency = Some(latency(value).map_err(bad)?),
             "min_skill" => {
@@ -125,7 +126,8 @@ impl Hints {
 /// A duration; a bare number means milliseconds, as in OpenRouter's and Portkey's headers.
 fn latency(value: &str) -> Result<Duration, String> {
     if let Ok(ms) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| format!("`{value}` is not a duration such as 800ms"));
+        return Duration::try_from_secs_f64(ms / 1000.0)
+            .map_err(|_| format!("`{value}` is not a duration such as 800ms"));
     }
     units::duration(value)
 }
@@ -169,9 +171,15 @@ mod tests {
 
     #[test]
     fn impossible_values_are_errors_and_unknown_names_are_not() {
-        for (name, value) in
-            [("max_cost", "cheap"), ("max_cost", "-1"), ("min_skill", "7"), ("budget", "tiny"), ("max_latency", "soon"), ("strategy", "best-ever"), ("explain", "maybe")]
-        {
+        for (name, value) in [
+            ("max_cost", "cheap"),
+            ("max_cost", "-1"),
+            ("min_skill", "7"),
+            ("budget", "tiny"),
+            ("max_latency", "soon"),
+            ("strategy", "best-ever"),
+            ("explain", "maybe"),
+        ] {
             assert!(Hints::default().set(name, value).is_err(), "{name}={value}");
         }
         let mut hints = Hints::default();

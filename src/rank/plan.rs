@@ -104,14 +104,17 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
                 continue;
             }
             let vitals = vitals(target);
-            let estimate = score::estimate(target, question.task, question.needs, question.hints, plan.weights, &vitals);
+            let estimate =
+                score::estimate(target, question.task, question.needs, question.hints, plan.weights, &vitals);
             let hinted = if relax { None } else { hinted_away(target, &estimate, question) };
             let reason = hinted
                 .or_else(|| unfit(target, &estimate, question, group.explicit))
                 .or_else(|| unavailable(&vitals.availability));
             match reason {
                 Some(reason) => plan.excluded.push(Excluded { target: target.clone(), reason }),
-                None => candidates.push(Candidate { target: target.clone(), estimate, availability: vitals.availability }),
+                None => {
+                    candidates.push(Candidate { target: target.clone(), estimate, availability: vitals.availability })
+                }
             }
         }
         order(&mut candidates, plan.strategy, question);
@@ -120,7 +123,8 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
         }
         if !question.hints.order.is_empty() {
             let place = |candidate: &Candidate| {
-                let names = |name: &String| name == candidate.target.id.as_str() || *name == *candidate.target.provider.name;
+                let names =
+                    |name: &String| name == candidate.target.id.as_str() || *name == *candidate.target.provider.name;
                 question.hints.order.iter().position(names).unwrap_or(usize::MAX)
             };
             candidates.sort_by_key(place);
@@ -228,16 +232,19 @@ fn order(candidates: &mut [Candidate], strategy: Strategy, question: &Question<'
     match strategy {
         Strategy::Balanced => candidates.sort_by(equal),
         Strategy::Cheapest => candidates.sort_by(|a, b| {
-            cost(a).cmp(&cost(b)).then(better(a.estimate.parts.capability, b.estimate.parts.capability)).then_with(|| equal(a, b))
+            cost(a)
+                .cmp(&cost(b))
+                .then(better(a.estimate.parts.capability, b.estimate.parts.capability))
+                .then_with(|| equal(a, b))
         }),
         Strategy::Fastest => {
             candidates.sort_by(|a, b| a.estimate.awaited.cmp(&b.estimate.awaited).then_with(|| equal(a, b)));
         }
-        Strategy::Quality => candidates.sort_by(|a, b| {
-            better(a.estimate.parts.capability, b.estimate.parts.capability).then_with(|| equal(a, b))
-        }),
+        Strategy::Quality => candidates
+            .sort_by(|a, b| better(a.estimate.parts.capability, b.estimate.parts.capability).then_with(|| equal(a, b))),
         Strategy::Priority => {
-            candidates.sort_by(|a, b| a.target.provider.priority.cmp(&b.target.provider.priority).then_with(|| equal(a, b)));
+            candidates
+                .sort_by(|a, b| a.target.provider.priority.cmp(&b.target.provider.priority).then_with(|| equal(a, b)));
         }
         Strategy::Weighted => candidates.sort_by(|a, b| {
             let draw = |candidate: &Candidate| lot(&candidate.target, question.seed);
@@ -311,7 +318,8 @@ impl Plan {
         let Some(first) = self.candidates.first() else {
             return format!("{task}: none of {} targets can take this request", self.excluded.len());
         };
-        let cost = first.estimate.expected_cost.map_or("at an unknown price".to_owned(), |cost| format!("about {cost}"));
+        let cost =
+            first.estimate.expected_cost.map_or("at an unknown price".to_owned(), |cost| format!("about {cost}"));
         let count = self.candidates.len();
         let among = match (count, self.strategy) {
             (1, _) => "the only candidate".to_owned(),

@@ -69,7 +69,10 @@ impl fmt::Display for Reason {
             Self::Only => write!(f, "not in hint `only`"),
             Self::Avoided => write!(f, "named in hint `avoid`"),
             Self::MaxCost { worst: Some(worst), ceiling } => {
-                write!(f, "hint `max_cost`: the worst case is {worst}, above {ceiling} (`max_tokens` lowers the worst case)")
+                write!(
+                    f,
+                    "hint `max_cost`: the worst case is {worst}, above {ceiling} (`max_tokens` lowers the worst case)"
+                )
             }
             Self::MaxCost { worst: None, ceiling } => {
                 write!(f, "hint `max_cost`: the model's price is unknown, so {ceiling} cannot be guaranteed")
@@ -90,7 +93,9 @@ impl fmt::Display for Reason {
             Self::Open { remaining, cause } => {
                 write!(f, "breaker open ({cause}), next probe in {:.1} s", remaining.as_secs_f64())
             }
-            Self::Cooling { remaining, cause } => write!(f, "cooling down ({cause}) for {:.1} s", remaining.as_secs_f64()),
+            Self::Cooling { remaining, cause } => {
+                write!(f, "cooling down ({cause}) for {:.1} s", remaining.as_secs_f64())
+            }
             Self::Full => write!(f, "the provider's `max_concurrency` is reached"),
         }
     }

@@ -49,8 +49,14 @@ pub enum Availability {
     /// One probe may pass.
     HalfOpen,
     /// Left alone for `remaining`, because of `cause`.
-    Open { remaining: Duration, cause: String },
-    Cooling { remaining: Duration, cause: &'static str },
+    Open {
+        remaining: Duration,
+        cause: String,
+    },
+    Cooling {
+        remaining: Duration,
+        cause: &'static str,
+    },
     /// The provider's `max_concurrency` is reached.
     Full,
 }
@@ -121,7 +127,14 @@ fn normal(weights: Weights) -> Weights {
 }
 
 /// Estimates one target for one request. Weights must sum to 1.
-pub fn estimate(target: &Target, task: &str, needs: &Needs, hints: &Hints, weights: Weights, vitals: &Vitals) -> Estimate {
+pub fn estimate(
+    target: &Target,
+    task: &str,
+    needs: &Needs,
+    hints: &Hints,
+    weights: Weights,
+    vitals: &Vitals,
+) -> Estimate {
     let model = &target.model;
     let skill = model.skills.of(task);
     let capability = if hints.safety_critical {

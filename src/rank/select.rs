@@ -43,7 +43,9 @@ pub struct UnknownModel {
 fn suggestion(closest: &[String]) -> String {
     match closest {
         [] => "; GET /v1/models lists what does".to_owned(),
-        names => format!("; did you mean {}?", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")),
+        names => {
+            format!("; did you mean {}?", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
+        }
     }
 }
 

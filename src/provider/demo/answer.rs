@@ -56,7 +56,8 @@ impl Answer {
             Kind::Text(_) => Box::new(pieces.iter().map(|piece| json!({"content": piece}))),
             Kind::Call(id, name, _) => {
                 let head = json!({"tool_calls": [{"index": 0, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}]});
-                let rest = pieces.iter().map(|piece| json!({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}));
+                let rest =
+                    pieces.iter().map(|piece| json!({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}));
                 Box::new(std::iter::once(head).chain(rest))
             }
         }
@@ -72,9 +73,10 @@ impl Answer {
 
 /// FNV-1a over the parts: the same prompt, the same answer.
 pub fn seed(parts: &[&str]) -> u64 {
-    parts.iter().flat_map(|part| part.bytes().chain([0])).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    parts
+        .iter()
+        .flat_map(|part| part.bytes().chain([0]))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The first few words of the prompt, for the answer to refer to.
@@ -103,7 +105,9 @@ fn text(task: &str, prompt: &Prompt<'_>, model: &str) -> String {
             "It began with {topic}. Down the steps of the old well, one by one, the water kept its own account of every visitor, and it never told a lie."
         ),
         "safety" => "I can't help with that, but I can point you to people who can listen and help.".to_owned(),
-        "analysis" => format!("Three points stand out in {topic}: what it claims, what it leaves out, and what follows from both."),
+        "analysis" => format!(
+            "Three points stand out in {topic}: what it claims, what it leaves out, and what follows from both."
+        ),
         "rewrite" => format!("Put more plainly: {topic}"),
         _ => format!("You asked about {topic}. A real model would answer here; this one shows how the router behaves."),
     };
@@ -116,8 +120,9 @@ fn call(request: &Request, prompt: &Prompt<'_>) -> Option<(String, String)> {
         return None;
     }
     let tools: Vec<Object<'_>> = request.read("tools")?;
-    let wanted: Option<String> =
-        request.read::<Object<'_>>("tool_choice").and_then(|choice| choice.read::<Object<'_>>("function")?.read("name"));
+    let wanted: Option<String> = request
+        .read::<Object<'_>>("tool_choice")
+        .and_then(|choice| choice.read::<Object<'_>>("function")?.read("name"));
     let functions: Vec<Object<'_>> = tools.iter().filter_map(|tool| tool.read("function")).collect();
     let name = |function: &Object<'_>| function.read::<String>("name");
     let function = functions.iter().find(|function| wanted.is_none() || name(function) == wanted)?;
@@ -150,7 +155,9 @@ fn example(schema: &Value, root: &Value, prompt: &Prompt<'_>, depth: usize) -> V
     }
     let kind = schema["type"].as_str().or_else(|| schema["type"].get(0).and_then(Value::as_str));
     match kind {
-        Some("string") => Value::String(prompt.head.split_whitespace().last().unwrap_or("demo").trim_matches(['"', '?', '.']).to_owned()),
+        Some("string") => Value::String(
+            prompt.head.split_whitespace().last().unwrap_or("demo").trim_matches(['"', '?', '.']).to_owned(),
+        ),
         Some("integer") => schema.get("minimum").filter(|value| value.is_i64()).cloned().unwrap_or(json!(1)),
         Some("number") => schema.get("minimum").cloned().unwrap_or(json!(1.5)),
         Some("boolean") => json!(true),
@@ -158,7 +165,11 @@ fn example(schema: &Value, root: &Value, prompt: &Prompt<'_>, depth: usize) -> V
         Some("null") => Value::Null,
         _ => {
             let members = schema["properties"].as_object().into_iter().flatten();
-            Value::Object(members.map(|(name, member)| (name.clone(), example(member, root, prompt, depth + 1))).collect::<Map<_, _>>())
+            Value::Object(
+                members
+                    .map(|(name, member)| (name.clone(), example(member, root, prompt, depth + 1)))
+                    .collect::<Map<_, _>>(),
+            )
         }
     }
 }

@@ -28,7 +28,8 @@ pub fn of(target: &Target, prompt: &Prompt<'_>) -> Trouble {
         trouble.delay = fault.delay.unwrap_or_default();
     }
     for directive in directives(&prompt.head).chain(directives(&prompt.tail)) {
-        let word = |name: &str| directive.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let word =
+            |name: &str| directive.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
         let concerned = word("on").is_none_or(|on| on.split('/').next_back() == Some(target.model.id.as_str()));
         if concerned {
             trouble.status = word("status").and_then(|status| status.parse().ok()).or(trouble.status);

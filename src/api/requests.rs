@@ -1,0 +1,82 @@
+//! `GET /v1/requests` and `GET /v1/requests/{id}`: what happened to a request, available as soon as it has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use super::edge::request_id;
+use super::error::ApiError;
+use super::usage::unreadable;
+use crate::gateway::Gateway;
+use crate::ledger::journal::{Cursor, Filter};
+use crate::ledger::record::Status;
+use crate::ledger::usage::moment;
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 1000;
+
+pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    match gateway.ledger.find(&id).await {
+        Ok(Some(row)) => Json(row).into_response(),
+        Ok(None) if gateway.is_in_flight(&id) => {
+            Json(json!({"id": id, "status": Status::InProgress})).into_response()
+        }
+        Ok(None) => {
+            let id: String = id.chars().take(128).collect();
+            let message = format!("no request with the id `{id}` is in the ledger; it is the answer's `x-request-id`");
+            ApiError::request(StatusCode::NOT_FOUND, "request_not_found", Some("id"), message).respond(request_id(&headers))
+        }
+        Err(failure) => unreadable(failure).respond(request_id(&headers)),
+    }
+}
+
+/// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `since`, `until`.
+pub async fn recent(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+    Query(parameters): Query<HashMap<String, String>>,
+) -> Response {
+    let result = async {
+        let (filter, limit, before) = read(&parameters)?;
+        let rows = gateway.ledger.recent(&filter, limit, before.as_ref()).await.map_err(unreadable)?;
+        let next = rows.last().filter(|_| rows.len() == limit).map(|row| Cursor::of(row).to_string());
+        Ok(Json(json!({"object": "list", "has_more": next.is_some(), "next": next, "data": rows})).into_response())
+    };
+    result.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
+}
+
+fn read(parameters: &HashMap<String, String>) -> Result<(Filter, usize, Option<Cursor>), ApiError> {
+    let bad = |param: &str, message: &str| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let (mut filter, mut limit, mut before) = (Filter::default(), DEFAULT_LIMIT, None);
+    for (name, value) in parameters {
+        let time = || moment(value, now).map(Some).map_err(|error| bad(name, &error.to_string()));
+        match name.as_str() {
+            "limit" => {
+                let given = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                limit = given.ok_or_else(|| bad(name, "`limit` is a number from 1 to 1000"))?;
+            }
+            "before" => before = Some(Cursor::parse(value).ok_or_else(|| bad(name, "`before` is the `next` of another page"))?),
+            "status" => {
+                let words = Status::ALL.map(Status::as_str).join(", ");
+                let status = Status::parse(value).ok_or_else(|| bad(name, &format!("`status` is one of {words}")))?;
+                filter.status = Some(status);
+            }
+            "provider" => filter.provider = Some(value.clone()),
+            "model" => filter.model = Some(value.clone()),
+            "task" => filter.task = Some(value.clone()),
+            "since" => filter.since_ms = time()?,
+            "until" => filter.until_ms = time()?,
+            _ => {
+                let known = "limit, before, status, provider, model, task, since, until";
+                return Err(bad(name, &format!("unknown parameter; there are {known}")));
+            }
+        }
+    }
+    Ok((filter, limit, before))
+}

@@ -1,0 +1,84 @@
+//! Every path on one page.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode, Uri};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::edge::{identify, panicked, request_id};
+use super::error::ApiError;
+use super::{chat, health, metrics, models, requests, route, usage};
+use crate::gateway::Gateway;
+use crate::operations::Operations;
+
+/// What handlers may ask for; each takes the parts that it uses.
+#[derive(Clone)]
+pub struct Shared {
+    pub gateway: Arc<Gateway>,
+    pub operations: Arc<Operations>,
+}
+
+impl FromRef<Shared> for Arc<Gateway> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.gateway.clone()
+    }
+}
+
+impl FromRef<Shared> for Arc<Operations> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.operations.clone()
+    }
+}
+
+/// Named in the answer to an unknown path.
+const PATHS: &str = "POST /v1/chat/completions, POST /v1/route, GET /v1/models, GET /v1/usage, GET /v1/usage/compare, \
+                     GET /v1/requests, GET /gateway/status, GET /health, GET /metrics";
+
+pub fn router(shared: Shared) -> Router {
+    let v1 = Router::new()
+        .route("/chat/completions", post(chat::completions))
+        .route("/route", post(route::route))
+        .route("/models", get(models::list))
+        .route("/models/{*id}", get(models::one))
+        .route("/usage", get(usage::report))
+        .route("/usage/compare", get(usage::compare))
+        .route("/requests", get(requests::recent))
+        .route("/requests/{id}", get(requests::one));
+    Router::new()
+        .nest("/v1", v1.clone())
+        .nest("/openai/v1", v1)
+        .route("/chat/completions", post(chat::completions))
+        .route("/models", get(models::list))
+        .route("/gateway/status", get(health::status))
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/livez", get(health::live))
+        .route("/healthz", get(health::live))
+        .route("/health/liveliness", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/readyz", get(health::ready))
+        .route("/health/readiness", get(health::ready))
+        .route("/metrics", get(metrics::text))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        // Outermost: also an answer to a panic carries the request id.
+        .layer(axum::middleware::from_fn(identify))
+        .with_state(shared)
+}
+
+async fn unknown_path(headers: HeaderMap, uri: Uri) -> Response {
+    let message =
+        format!("nothing is served at `{}`; there is {PATHS}", uri.path().chars().take(200).collect::<String>());
+    ApiError::request(StatusCode::NOT_FOUND, "unknown_url", None, message).respond(request_id(&headers))
+}
+
+async fn wrong_method(headers: HeaderMap, uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    let message = format!("`{path}` is not served for this method; there is {PATHS}");
+    ApiError::request(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, message).respond(request_id(&headers))
+}

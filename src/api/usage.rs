@@ -1,0 +1,78 @@
+//! `GET /v1/usage` and `GET /v1/usage/compare`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+
+use super::edge::request_id;
+use super::error::ApiError;
+use crate::gateway::Gateway;
+use crate::ledger::compare::compare as compared;
+use crate::ledger::csv::csv;
+use crate::ledger::usage::{BadQuery, UsageQuery};
+
+/// How long a report waits for the rows of a moment ago to be saved. The writer is at most 250 ms behind.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
+type Parameters = Query<HashMap<String, String>>;
+
+pub async fn report(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(parameters): Parameters) -> Response {
+    let result = async {
+        let query = query(&parameters, &["group_by", "since", "until", "format"])?;
+        let as_csv = match parameters.get("format").map(String::as_str) {
+            None | Some("json") => false,
+            Some("csv") => true,
+            Some(other) => {
+                let message = format!("`{}` is not a format; use json or csv", other.chars().take(40).collect::<String>());
+                return Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some("format"), message));
+            }
+        };
+        gateway.ledger.caught_up(CATCH_UP).await;
+        let report = gateway.ledger.usage(&query).await.map_err(unreadable)?;
+        if as_csv {
+            let text = csv(&report, &query.group_by);
+            return Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], text).into_response());
+        }
+        Ok(Json(report).into_response())
+    };
+    result.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
+}
+
+/// What the recorded traffic would have cost at every target with a price.
+pub async fn compare(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Query(parameters): Parameters) -> Response {
+    let result = async {
+        let query = query(&parameters, &["since", "until"])?;
+        gateway.ledger.caught_up(CATCH_UP).await;
+        let groups = gateway.ledger.groups(&query).await.map_err(unreadable)?;
+        let rules = gateway.rules();
+        let priced = rules.index.targets().iter().filter_map(|target| Some((&target.id, target.model.price.as_ref()?)));
+        Ok(Json(compared(&groups, priced)).into_response())
+    };
+    result.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
+}
+
+fn query(parameters: &HashMap<String, String>, known: &[&str]) -> Result<UsageQuery, ApiError> {
+    let bad = |param: &str, message: String| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message);
+    if let Some(unknown) = parameters.keys().find(|name| !known.contains(&name.as_str())) {
+        let name: String = unknown.chars().take(40).collect();
+        return Err(bad(&name, format!("unknown parameter `{name}`; there are {}", known.join(", "))));
+    }
+    let get = |name: &str| parameters.get(name).map(String::as_str);
+    let now = jiff::Timestamp::now().as_millisecond();
+    UsageQuery::parse(get("group_by"), get("since"), get("until"), now).map_err(|error: BadQuery| {
+        let of_time = if get("since").is_some() { "since" } else { "until" };
+        bad(error.param(of_time), error.to_string())
+    })
+}
+
+/// The store cannot be read right now.
+pub fn unreadable(failure: crate::ledger::journal::Failure) -> ApiError {
+    tracing::error!(error = %failure, "the ledger cannot be read");
+    ApiError::unavailable("ledger_unavailable", "the ledger cannot be read right now; /health has the reason")
+}

@@ -1,0 +1,127 @@
+//! The composition root: configuration, parts, background tasks, listener, drain. May use everything.
+
+pub mod banner;
+pub mod discover;
+pub mod listen;
+pub mod reload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::router::{Shared, router};
+use crate::config::{Loaded, Source, Storage};
+use crate::gateway::Gateway;
+use crate::gateway::snapshot::Snapshot;
+use crate::ledger::Ledger;
+use crate::ledger::journal::Journal;
+use crate::operations::Operations;
+use crate::store::sqlite::Sqlite;
+
+/// What the command line decides.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the configuration comes from, for reloads.
+    pub source: Source,
+    /// Instead of `server.listen`.
+    pub listen: Option<SocketAddr>,
+    /// `None`: rows are kept in a file that goes when the process ends.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// A server that is up.
+pub struct Running {
+    pub address: SocketAddr,
+    pub gateway: Arc<Gateway>,
+    pub operations: Arc<Operations>,
+    /// Where the rows are.
+    pub database: PathBuf,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+    writer_stop: CancellationToken,
+    writer: tokio::task::JoinHandle<usize>,
+    shutdown_grace: Duration,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// The name of the database in the data directory.
+const DATABASE: &str = "stepwell.db";
+
+/// Where the rows of a configuration are kept.
+pub fn database(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Result<PathBuf> {
+    match (storage, data_dir) {
+        (Storage::Sqlite(path), _) => Ok(path.clone()),
+        (Storage::Embedded, Some(directory)) => Ok(directory.join(DATABASE)),
+        (Storage::Embedded, None) => {
+            anyhow::bail!("there is no home directory to keep data in; name one with --data-dir or STEPWELL_DATA_DIR")
+        }
+    }
+}
+
+/// Starts everything. Errors are for people: they say what to do.
+pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> {
+    let settings = loaded.settings.clone();
+    let path = database(&settings.storage, options.data_dir.as_deref())?;
+    let address = options.listen.unwrap_or(settings.server.listen);
+    // Taken first: a port in use must be reported before anything is written.
+    let listeners = listen::bind(address)
+        .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
+    let address = listeners.address;
+
+    let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&path).await?);
+    let (ledger, writer) = Ledger::open(journal);
+    let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
+        anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
+    let gateway = Arc::new(Gateway::new(snapshot, ledger));
+    let operations = Arc::new(Operations::start(loaded.origin.to_string()));
+
+    let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
+    let tracker = TaskTracker::new();
+    let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
+    let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
+    tracker.spawn(reloader.run(stop.clone()));
+    let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
+    let accepting =
+        tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));
+    Ok(Running {
+        address,
+        gateway,
+        operations,
+        database: path,
+        stop,
+        tracker,
+        writer_stop,
+        writer,
+        shutdown_grace,
+        accepting,
+    })
+}
+
+/// Requests under way when the server is told to stop keep it listed and listening for this long, so that balancers
+/// notice `/health/ready` before connections are refused.
+const LEAVE_BALANCER: Duration = Duration::from_secs(5);
+
+impl Running {
+    /// Readiness off, a grace while requests run, then no new connections; streams finish within `shutdown_grace` or end
+    /// with an error event; the ledger is saved. Returns the rows that could not be saved.
+    pub async fn stop(self) -> usize {
+        self.operations.drain();
+        let leave = tokio::time::Instant::now() + LEAVE_BALANCER.min(self.shutdown_grace);
+        while self.gateway.in_flight() > 0 && tokio::time::Instant::now() < leave {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.stop.cancel();
+        self.tracker.close();
+        let _ = self.accepting.await;
+        self.tracker.wait().await;
+        self.writer_stop.cancel();
+        self.writer.await.unwrap_or(0)
+    }
+}

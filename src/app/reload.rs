@@ -1,0 +1,137 @@
+//! New rules without a restart: on SIGHUP, or when the file or a file that it names changes.
+//!
+//! Files are polled and not watched: a poll sees through symlink swaps, atomic renames, deletions and network mounts
+//! alike, and costs a few `stat` calls a second. The content decides, not the time stamp.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::discover;
+use crate::config::{self, Source};
+use crate::gateway::Gateway;
+use crate::gateway::snapshot::Snapshot;
+use crate::operations::Operations;
+
+/// A change is noticed within 2 s (CONTRACT): a look every 500 ms, and one more to see that writing has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub struct Reloader {
+    source: Source,
+    files: Vec<PathBuf>,
+    /// What the files held when they were loaded: a change before the first look counts too.
+    in_force: u64,
+    gateway: Arc<Gateway>,
+    operations: Arc<Operations>,
+}
+
+impl Reloader {
+    pub fn new(source: Source, files: Vec<PathBuf>, gateway: Arc<Gateway>, operations: Arc<Operations>) -> Self {
+        Self { in_force: fingerprint(&files), source, files, gateway, operations }
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP cannot be received; file changes still reload");
+                return;
+            }
+        };
+        let mut in_force = self.in_force;
+        let mut settling = in_force;
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = hangup.recv() => {
+                    self.reload("SIGHUP").await;
+                    in_force = fingerprint(&self.files);
+                    settling = in_force;
+                }
+                _ = ticks.tick() => {
+                    let seen = fingerprint(&self.files);
+                    // Half-written files are not read: the content must be the same twice.
+                    if seen != in_force && seen == settling {
+                        in_force = seen;
+                        self.reload("file change").await;
+                        in_force = if self.files.is_empty() { in_force } else { fingerprint(&self.files) };
+                    }
+                    settling = seen;
+                }
+            }
+        }
+    }
+
+    /// Reads, checks, compiles; then swaps, or says why not.
+    async fn reload(&mut self, because: &str) {
+        let loaded = match config::load(&self.source, &config::environment) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                tracing::error!(
+                    because,
+                    "the configuration was not reloaded; the old rules stay in force:\n{problems}"
+                );
+                return self.operations.reload_failed(problems.to_string());
+            }
+        };
+        let look_around = self.source == Source::Detect;
+        let loaded = discover::complete(loaded, &self.gateway.dispatcher.transport, look_around).await;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let old = self.gateway.rules();
+        if old.settings.server.listen != loaded.settings.server.listen
+            || old.settings.storage != loaded.settings.storage
+        {
+            tracing::warn!("`server.listen` and `storage` take effect at the next start");
+        }
+        match Snapshot::compile(loaded.settings, old.version + 1) {
+            Ok(snapshot) => {
+                let (version, targets) = (snapshot.version, snapshot.index.targets().len());
+                let changes = difference(&old, &snapshot);
+                self.files = loaded.files;
+                self.gateway.replace_rules(snapshot);
+                self.operations.reloaded(loaded.origin.to_string());
+                tracing::info!(because, version, targets, "configuration reloaded: {changes}");
+            }
+            Err(problems) => {
+                let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+                tracing::error!(because, "the configuration was not reloaded; the old rules stay in force:\n{text}");
+                self.operations.reload_failed(text);
+            }
+        }
+    }
+}
+
+/// What a reload changed, in one line.
+fn difference(old: &Snapshot, new: &Snapshot) -> String {
+    let ids = |snapshot: &Snapshot| -> Vec<String> {
+        snapshot.index.targets().iter().map(|target| target.id.to_string()).collect()
+    };
+    let (before, after) = (ids(old), ids(new));
+    let added: Vec<&str> = after.iter().filter(|id| !before.contains(id)).map(String::as_str).collect();
+    let removed: Vec<&str> = before.iter().filter(|id| !after.contains(id)).map(String::as_str).collect();
+    let mut parts = Vec::new();
+    for (what, list) in [("added", added), ("removed", removed)] {
+        if !list.is_empty() {
+            let shown = list.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+            let more = list.len().saturating_sub(5);
+            parts.push(format!("{what} {shown}{}", if more > 0 { format!(" and {more} more") } else { String::new() }));
+        }
+    }
+    if parts.is_empty() { "same targets".to_owned() } else { parts.join("; ") }
+}
+
+/// A hash over the contents; a missing file counts as such.
+fn fingerprint(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok().hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,93 @@
+//! `stepwell [serve]`.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Exit, Outcome, load, source};
+use crate::app::{self, banner};
+use crate::config::{self, LogFormat, Logging, environment};
+
+pub struct Options {
+    pub config: Option<PathBuf>,
+    pub host: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub data_dir: Option<PathBuf>,
+    pub demo: bool,
+}
+
+pub fn run(options: Options) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Exit::new(Exit::FAILED, format!("the runtime cannot start: {error}")))?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Outcome {
+    let source = source(options.config.as_deref(), options.demo);
+    let loaded = load(&source).await?;
+    log(loaded.settings.logging);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let configured = loaded.settings.server.listen;
+    let listen = SocketAddr::new(options.host.unwrap_or(configured.ip()), options.port.unwrap_or(configured.port()));
+    if !listen.ip().is_loopback() {
+        tracing::warn!(
+            "listening on {listen}, beyond this machine, without authentication: whoever reaches it spends your money"
+        );
+    }
+    let origin = loaded.origin.clone();
+    let data_dir = config::data_dir(options.data_dir.as_deref(), &environment);
+    let running = app::start(loaded, app::Options { source, listen: Some(listen), data_dir }).await?;
+    if running.gateway.rules().settings.logging.format == LogFormat::Json {
+        tracing::info!(address = %running.address, configuration = %origin, "stepwell is listening");
+    } else {
+        super::print(&banner::banner(&running, &origin))?;
+    }
+    wait_for_signal().await?;
+    tracing::info!("draining");
+    let stopping = running.stop();
+    let unsaved = tokio::select! {
+        unsaved = stopping => unsaved,
+        _ = tokio::signal::ctrl_c() => return Err(Exit::new(Exit::INTERRUPTED, "interrupted while draining")),
+    };
+    if unsaved > 0 {
+        return Err(Exit::new(Exit::FAILED, format!("{unsaved} ledger rows could not be saved")));
+    }
+    Ok(())
+}
+
+/// SIGTERM or Ctrl-C.
+async fn wait_for_signal() -> Outcome {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Exit::new(Exit::FAILED, format!("signals cannot be received: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn log_format(logging: Logging) -> LogFormat {
+    match logging.format {
+        LogFormat::Auto if std::io::stderr().is_terminal() => LogFormat::Pretty,
+        LogFormat::Auto => LogFormat::Json,
+        chosen => chosen,
+    }
+}
+
+/// Starts the log on standard error. Prompts, answers and keys are never logged, so there is nothing to filter.
+fn log(logging: Logging) {
+    let level = logging.level.as_str();
+    // Other people's crates have their own idea of what is worth saying.
+    let filter = EnvFilter::new(format!("warn,stepwell={level}"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match log_format(logging) {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Pretty | LogFormat::Auto => builder.with_target(false).try_init(),
+    };
+}

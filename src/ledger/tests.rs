@@ -1,0 +1,81 @@
+use std::sync::atomic::AtomicBool;
+
+use super::journal::{Answer, Batch};
+use super::*;
+
+/// A store that can be stuck; what it takes is only counted.
+#[derive(Default)]
+struct Stuck {
+    refuses: AtomicBool,
+}
+
+impl Journal for Stuck {
+    fn append<'a>(&'a self, _: &'a Batch) -> Answer<'a, ()> {
+        let refuses = self.refuses.load(Ordering::Relaxed);
+        Box::pin(async move { if refuses { Err(Failure("disk full".to_owned())) } else { Ok(()) } })
+    }
+
+    fn usage<'a>(&'a self, _: &'a UsageQuery) -> Answer<'a, Vec<report::Group>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn find<'a>(&'a self, _: &'a str) -> Answer<'a, Option<Row>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn recent<'a>(&'a self, _: &'a Filter, _: usize, _: Option<&'a Cursor>) -> Answer<'a, Vec<Row>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+fn record(id: usize) -> Record {
+    Record::new(id.to_string().into(), 1_790_000_000_000 + id as i64)
+}
+
+#[tokio::test]
+async fn requests_wait_while_too_many_rows_are_unsaved_and_go_on_once_the_store_works() {
+    let store = Arc::new(Stuck { refuses: true.into() });
+    let (ledger, writer) = Ledger::open(store.clone());
+    let task = tokio::spawn(writer.run(std::future::pending()));
+    for id in 0..ROOM {
+        ledger.room().await;
+        ledger.append(record(id));
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(200), ledger.room()).await.is_err());
+    // A request that was let in earlier is never refused.
+    ledger.append(record(ROOM));
+    let health = ledger.health();
+    assert_eq!((health.pending, health.last_error.as_deref()), (ROOM + 1, Some("disk full")));
+    assert!(ledger.remembered("5").is_some(), "unsaved rows are never forgotten");
+
+    store.refuses.store(false, Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(10), ledger.room()).await.expect("room again");
+    assert!(ledger.caught_up(Duration::from_secs(10)).await);
+    let health = ledger.health();
+    assert_eq!((health.pending, health.saved, health.last_error), (0, ROOM as u64 + 1, None));
+    assert!(ledger.remembered("5").is_none() && ledger.remembered(&ROOM.to_string()).is_some());
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_shutdown_with_a_dead_store_ends_in_time_and_tells_what_is_lost() {
+    let (ledger, mut writer) = Ledger::open(Arc::new(Stuck { refuses: true.into() }));
+    writer.flush = Duration::from_millis(150);
+    ledger.append(record(1));
+    ledger.append(record(2));
+    assert_eq!(writer.run(async {}).await, 2);
+}
+
+#[tokio::test]
+async fn without_a_store_the_latest_rows_are_remembered_and_reported() {
+    let ledger = Ledger::default();
+    for id in 0..3_000 {
+        ledger.append(record(id));
+    }
+    ledger.room().await;
+    assert_eq!(ledger.health().pending, 0);
+    assert_eq!(ledger.usage(&UsageQuery::default()).await.expect("a report").total.requests, 2_048);
+    let rows = ledger.recent(&Filter::default(), 2, None).await.expect("a list");
+    assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["2999", "2998"]);
+    assert!(ledger.find("0").await.expect("no failure").is_none());
+}

@@ -1,0 +1,99 @@
+//! The state of the process that operators ask for: since when, under which configuration, draining or not.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Metrics belong to the process: several servers in one process, as in tests, share them.
+static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+pub struct Operations {
+    started: Instant,
+    draining: AtomicBool,
+    cut: CancellationToken,
+    reload: Mutex<Reload>,
+    prometheus: PrometheusHandle,
+}
+
+/// The last attempt to read the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Reload {
+    /// Where the rules in force came from.
+    pub origin: String,
+    /// Why the newest file is not in force; `None` if it is.
+    pub error: Option<String>,
+    /// Reloads that failed since the start.
+    pub failed: u64,
+}
+
+impl Operations {
+    /// Starts the clock, and the process's metrics recorder if it is not running yet.
+    pub fn start(origin: String) -> Self {
+        let prometheus = PROMETHEUS.get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            // Refused only if somebody else's recorder is there already; then ours stays empty.
+            let _ = metrics::set_global_recorder(recorder);
+            handle
+        });
+        let prometheus = prometheus.clone();
+        Self {
+            started: Instant::now(),
+            draining: AtomicBool::new(false),
+            cut: CancellationToken::new(),
+            reload: Mutex::new(Reload { origin, ..Reload::default() }),
+            prometheus,
+        }
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub fn metrics(&self) -> String {
+        self.prometheus.render()
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// No way back: readiness is off until the process ends.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the streams that still run to end with an error event.
+    pub fn cut_streams(&self) {
+        self.cut.cancel();
+    }
+
+    /// Cancelled when streams have to end.
+    pub fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    pub fn reload(&self) -> Reload {
+        self.reload.lock().clone()
+    }
+
+    pub fn reloaded(&self, origin: String) {
+        let mut reload = self.reload.lock();
+        reload.origin = origin;
+        reload.error = None;
+        metrics::gauge!("stepwell_config_reload_failed").set(0.0);
+        metrics::counter!("stepwell_config_reloads_total", "result" => "ok").increment(1);
+    }
+
+    pub fn reload_failed(&self, error: String) {
+        let mut reload = self.reload.lock();
+        reload.error = Some(error);
+        reload.failed += 1;
+        metrics::gauge!("stepwell_config_reload_failed").set(1.0);
+        metrics::counter!("stepwell_config_reloads_total", "result" => "failed").increment(1);
+    }
+}

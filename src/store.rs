@@ -1,0 +1,3 @@
+//! Where things are kept for good: implements the ports that lower modules declare. All SQL is here.
+
+pub mod sqlite; // one file, embedded

@@ -1,0 +1,316 @@
+//! Sums per hour and day, so that a report over millions of requests reads thousands of rows.
+//!
+//! The sums trail the requests: `usage_state.summed_seq` says how far they reach, and a report adds the few requests
+//! beyond one by one, in the same read transaction. So a report is exact at any moment, saving a batch costs nothing
+//! extra, and sums are written for thousands of requests at a time. A period that begins or ends inside an hour
+//! reads that hour's requests; whole days come from the sums per day.
+//!
+//! A change of the cells' encoding comes with a migration that empties `usage_cell` and sets `summed_seq` to 0: the next
+//! writes bring the sums back.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
+
+use super::rows::{SUMMED, summand};
+use crate::ledger::cell::{Cell, Labels};
+use crate::ledger::report::{Group, Grouping};
+use crate::ledger::usage::{DAY_MS, Dimension, HOUR_MS, UsageQuery, floor};
+
+/// Beyond every calendar, and far enough from the integers' ends to be rounded: "no limit".
+const FOREVER_MS: i64 = 100_000_000 * DAY_MS;
+
+struct State {
+    summed_seq: i64,
+    kept_since_ms: Option<i64>,
+}
+
+async fn state(connection: &mut SqliteConnection) -> Result<State, sqlx::Error> {
+    let row = sqlx::query("SELECT summed_seq, kept_since_ms FROM usage_state").fetch_one(connection).await?;
+    Ok(State { summed_seq: row.try_get(0)?, kept_since_ms: row.try_get(1)? })
+}
+
+/// Sums requests until at most `allowed` are left, `stride` in one transaction. Returns how many were summed.
+pub async fn catch_up(connection: &mut SqliteConnection, allowed: i64, stride: i64) -> Result<u64, sqlx::Error> {
+    let mut summed = 0;
+    loop {
+        let last: i64 =
+            sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM request").fetch_one(&mut *connection).await?;
+        if last - state(connection).await?.summed_seq <= allowed {
+            return Ok(summed);
+        }
+        match sum(connection, stride).await? {
+            // Numbers may have gaps after a purge.
+            0 => return Ok(summed),
+            more => summed += more,
+        }
+    }
+}
+
+/// Sums the next requests in one transaction. Another process may do the same: the state is read under the lock.
+async fn sum(connection: &mut SqliteConnection, stride: i64) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut last = state(&mut transaction).await?.summed_seq;
+    let mut cells: HashMap<(i64, i64, Labels), Cell> = HashMap::new();
+    let mut count = 0;
+    {
+        let sql = AssertSqlSafe(format!("{SUMMED} WHERE seq > ? ORDER BY seq LIMIT ?"));
+        let mut requests = sqlx::query(sql).bind(last).bind(stride).fetch(&mut *transaction);
+        while let Some(request) = requests.try_next().await? {
+            let (seq, started, labels, facts) = summand(&request)?;
+            for step in [HOUR_MS, DAY_MS] {
+                cells.entry((step, floor(started, step), labels.clone())).or_default().add(&facts);
+            }
+            (last, count) = (seq, count + 1);
+        }
+    }
+    let mut known = HashMap::new();
+    for ((step, start, labels), cell) in cells {
+        let label = match known.get(&labels) {
+            Some(label) => *label,
+            None => {
+                let label = label(&mut transaction, &labels).await?;
+                known.insert(labels, label);
+                label
+            }
+        };
+        add(&mut transaction, (step, start, label), cell).await?;
+    }
+    sqlx::query("UPDATE usage_state SET summed_seq = ?").bind(last).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(count)
+}
+
+async fn label(connection: &mut SqliteConnection, labels: &Labels) -> Result<i64, sqlx::Error> {
+    const INSERT: &str = "INSERT OR IGNORE INTO usage_label (provider, model, task, key, strategy, status, demo) \
+                          VALUES (?, ?, ?, ?, ?, ?, ?)";
+    const SELECT: &str = "SELECT label FROM usage_label WHERE provider = ? AND model = ? AND task = ? AND key = ? \
+                          AND strategy = ? AND status = ? AND demo = ?";
+    for sql in [INSERT, SELECT] {
+        let query = sqlx::query(sql)
+            .bind(labels.provider.clone())
+            .bind(labels.model.clone())
+            .bind(labels.task.clone())
+            .bind(labels.key.clone())
+            .bind(labels.strategy.clone())
+            .bind(labels.status.clone())
+            .bind(labels.demo);
+        if let Some(found) = query.fetch_optional(&mut *connection).await? {
+            return found.try_get(0);
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
+}
+
+async fn add(connection: &mut SqliteConnection, at: (i64, i64, i64), mut cell: Cell) -> Result<(), sqlx::Error> {
+    let (step, start, label) = at;
+    let old = sqlx::query("SELECT cell FROM usage_cell WHERE step_ms = ? AND start = ? AND label = ?")
+        .bind(step)
+        .bind(start)
+        .bind(label)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if let Some(old) = old {
+        cell.merge(&decode(old.try_get(0)?)?);
+    }
+    sqlx::query("INSERT OR REPLACE INTO usage_cell (step_ms, start, label, cell) VALUES (?, ?, ?, ?)")
+        .bind(step)
+        .bind(start)
+        .bind(label)
+        .bind(cell.encode())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn decode(bytes: &[u8]) -> Result<Cell, sqlx::Error> {
+    Cell::decode(bytes).ok_or_else(|| sqlx::Error::Decode("a sum in `usage_cell` is unreadable; rebuild them".into()))
+}
+
+/// Forgets all sums that can be made again.
+pub async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let kept_since_ms = state(connection).await?.kept_since_ms;
+    if let Some(kept_since_ms) = kept_since_ms {
+        // Stragglers of the purged time exist only in sums that stay: they must not be summed twice.
+        purge(connection, kept_since_ms, super::STRIDE).await?;
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("DELETE FROM usage_cell WHERE start >= ?")
+        .bind(kept_since_ms.unwrap_or(-FOREVER_MS))
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query("UPDATE usage_state SET summed_seq = 0").execute(&mut *transaction).await?;
+    transaction.commit().await
+}
+
+/// Deletes requests older than a day's beginning, once they are summed.
+pub async fn purge(connection: &mut SqliteConnection, before_ms: i64, stride: i64) -> Result<u64, sqlx::Error> {
+    catch_up(connection, 0, stride).await?;
+    // First the mark: from here on no report looks for single requests of that time.
+    sqlx::query("UPDATE usage_state SET kept_since_ms = max(ifnull(kept_since_ms, ?1), ?1)")
+        .bind(before_ms)
+        .execute(&mut *connection)
+        .await?;
+    let mut deleted = 0;
+    loop {
+        let count = sqlx::query(
+            "DELETE FROM request WHERE seq IN (SELECT seq FROM request WHERE started_unix_ms < ? \
+             AND seq <= (SELECT summed_seq FROM usage_state) LIMIT ?)",
+        )
+        .bind(before_ms)
+        .bind(stride)
+        .execute(&mut *connection)
+        .await?
+        .rows_affected();
+        deleted += count;
+        if count == 0 {
+            return Ok(deleted);
+        }
+    }
+}
+
+/// Where a period's figures come from. Half-open intervals; empty ones do no harm.
+#[derive(Debug, PartialEq)]
+struct Sources {
+    requests: [(i64, i64); 2],
+    hours: [(i64, i64); 2],
+    days: (i64, i64),
+}
+
+impl Sources {
+    fn of(since: i64, until: i64, by_hour: bool) -> Self {
+        let (hour_since, hour_until) = (ceiling(since, HOUR_MS), floor(until, HOUR_MS));
+        let none = (0, 0);
+        if hour_since >= hour_until {
+            return Self { requests: [(since, until), none], hours: [none, none], days: none };
+        }
+        let requests = [(since, hour_since), (hour_until, until)];
+        let (day_since, day_until) = (ceiling(hour_since, DAY_MS), floor(hour_until, DAY_MS));
+        if by_hour || day_since >= day_until {
+            return Self { requests, hours: [(hour_since, hour_until), none], days: none };
+        }
+        Self { requests, hours: [(hour_since, day_since), (day_until, hour_until)], days: (day_since, day_until) }
+    }
+}
+
+fn ceiling(unix_ms: i64, step_ms: i64) -> i64 {
+    floor(unix_ms + step_ms - 1, step_ms)
+}
+
+/// The groups of a report, from one consistent view of the file.
+pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Result<Vec<Group>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let State { summed_seq, kept_since_ms } = state(&mut transaction).await?;
+    let latest: Option<i64> =
+        sqlx::query_scalar("SELECT max(started_unix_ms) FROM request").fetch_one(&mut *transaction).await?;
+    let mut since = query.since_ms.unwrap_or(-FOREVER_MS).clamp(-FOREVER_MS, FOREVER_MS);
+    let mut until = query.until_ms.unwrap_or(FOREVER_MS).clamp(-FOREVER_MS, FOREVER_MS);
+    let known_since = kept_since_ms.unwrap_or(-FOREVER_MS).max(latest.map_or(-FOREVER_MS, |latest| latest + 1));
+    if until >= known_since {
+        // Nothing is later: the last hour counts as a whole.
+        until = FOREVER_MS;
+    }
+    if let Some(kept_since_ms) = kept_since_ms {
+        // What was purged is known by the hour only.
+        if since < kept_since_ms {
+            since = floor(since, HOUR_MS);
+        }
+        if until < kept_since_ms {
+            until = ceiling(until, HOUR_MS);
+        }
+    }
+    let sources = Sources::of(since, until, query.by_hour());
+    let mut grouping = Grouping::new(&query.group_by);
+
+    let [hours, more_hours] = sources.hours.map(|interval| (HOUR_MS, interval));
+    let labels = labels(&mut transaction).await?;
+    let mut slots = HashMap::new();
+    for (step, (from, to)) in [hours, more_hours, (DAY_MS, sources.days)] {
+        let mut cells =
+            sqlx::query("SELECT start, label, cell FROM usage_cell WHERE step_ms = ? AND start >= ? AND start < ?")
+                .bind(step)
+                .bind(from)
+                .bind(to)
+                .fetch(&mut *transaction);
+        while let Some(row) = cells.try_next().await? {
+            let (start, label): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let slot = *slots
+                .entry((label, period(query, start)))
+                .or_insert_with(|| grouping.slot(start, labels.get(&label).unwrap_or(&Labels::default())));
+            grouping.cell(slot).merge(&decode(row.try_get(2)?)?);
+        }
+    }
+
+    let [begin, end] = sources.requests;
+    let edge = "WHERE started_unix_ms >= ? AND started_unix_ms < ? AND seq <= ?";
+    // The unary plus keeps SQLite from the index on time: the few latest requests are next to each other.
+    let tail = "WHERE +started_unix_ms >= ? AND +started_unix_ms < ? AND seq > ?";
+    for (condition, (from, to)) in [(edge, begin), (edge, end), (tail, (since, until))] {
+        let sql = AssertSqlSafe(format!("{SUMMED} {condition}"));
+        let mut requests = sqlx::query(sql).bind(from).bind(to).bind(summed_seq).fetch(&mut *transaction);
+        while let Some(request) = requests.try_next().await? {
+            let (_, started, labels, facts) = summand(&request)?;
+            grouping.add(started, &labels, &facts);
+        }
+    }
+    Ok(grouping.into_groups())
+}
+
+/// Distinguishes sums of one label that go to different groups.
+fn period(query: &UsageQuery, start: i64) -> i64 {
+    if query.by_hour() {
+        start
+    } else if query.group_by.contains(&Dimension::Day) {
+        floor(start, DAY_MS)
+    } else {
+        0
+    }
+}
+
+async fn labels(connection: &mut SqliteConnection) -> Result<HashMap<i64, Labels>, sqlx::Error> {
+    let rows = sqlx::query("SELECT label, provider, model, task, key, strategy, status, demo FROM usage_label")
+        .fetch_all(connection)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let labels = Labels {
+                provider: row.try_get(1)?,
+                model: row.try_get(2)?,
+                task: row.try_get(3)?,
+                key: row.try_get(4)?,
+                strategy: row.try_get(5)?,
+                status: row.try_get(6)?,
+                demo: row.try_get(7)?,
+            };
+            Ok((row.try_get(0)?, labels))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_days_come_from_days_and_edges_from_requests() {
+        let (minute, day) = (60_000, 20_000 * DAY_MS);
+        let sources = Sources::of(day - HOUR_MS - minute, day + 2 * DAY_MS + HOUR_MS + minute, false);
+        assert_eq!(
+            sources.requests,
+            [
+                (day - HOUR_MS - minute, day - HOUR_MS),
+                (day + 2 * DAY_MS + HOUR_MS, day + 2 * DAY_MS + HOUR_MS + minute)
+            ]
+        );
+        assert_eq!(sources.hours, [(day - HOUR_MS, day), (day + 2 * DAY_MS, day + 2 * DAY_MS + HOUR_MS)]);
+        assert_eq!(sources.days, (day, day + 2 * DAY_MS));
+    }
+
+    #[test]
+    fn a_period_inside_an_hour_reads_requests_only() {
+        let sources = Sources::of(DAY_MS + 5, DAY_MS + HOUR_MS - 5, false);
+        assert_eq!(sources.requests[0], (DAY_MS + 5, DAY_MS + HOUR_MS - 5));
+        assert_eq!((sources.hours, sources.days), ([(0, 0), (0, 0)], (0, 0)));
+    }
+}

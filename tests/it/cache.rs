@@ -1,0 +1,220 @@
+//! Identical queries are answered once: exact, never an error, never across what could differ.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::app::ask;
+use crate::support::upstream::{chat, events, raw, status};
+use crate::support::{App, app, upstream};
+
+const ONE: &str = "
+providers:
+  one: { format: openai, base_url: '{0}', models: [ { id: m1, price: { input: 1, output: 2 } } ] }
+";
+
+async fn cache_of(app: &App, body: &Value) -> String {
+    let (status, headers, body) = app.chat(body).await;
+    assert_eq!(status, 200, "{body}");
+    headers["x-stepwell-cache"].to_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn the_second_identical_request_is_a_hit_in_either_shape_and_costs_nothing() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    assert_eq!(cache_of(&app, &ask("hi")).await, "miss");
+    let (_, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(headers["x-stepwell-cache"], "hit");
+    assert_eq!(body["choices"][0]["message"]["content"], "hello from upstream");
+    assert_eq!(body["usage"]["cost"], json!(0.0));
+    let row = app.row(&headers).await;
+    assert_eq!(
+        (row["cache"].as_str(), row["cost_usd"].as_f64(), row["saved_by_cache_usd"].as_f64()),
+        (Some("hit"), Some(0.0), Some(0.000016)),
+        "{row}"
+    );
+    let mut streamed = ask("hi");
+    streamed["stream_options"] = json!({"include_usage": true});
+    let streamed = app.stream(&streamed).await;
+    assert_eq!(
+        (streamed.text().as_str(), streamed.done, streamed.header("x-stepwell-cache")),
+        ("hello from upstream", true, "hit")
+    );
+    assert_eq!(streamed.finishes(), ["stop"]);
+    assert_eq!(streamed.chunks.last().expect("chunks")["usage"]["cost"], json!(0.0));
+    assert_eq!(one.count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_streamed_first_is_served_plain() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    assert!(app.stream(&ask("hi")).await.done);
+    let (_, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(
+        (&headers["x-stepwell-cache"], body["choices"][0]["message"]["content"].as_str()),
+        (&"hit".parse().expect("value"), Some("hello from upstream"))
+    );
+    assert_eq!(body["usage"]["total_tokens"], 13);
+}
+
+#[tokio::test]
+async fn what_could_differ_is_never_shared() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    cache_of(&app, &ask("hi")).await;
+    let change = |name: &str, value: Value| {
+        let mut body = ask("hi");
+        body[name] = value;
+        body
+    };
+    for body in [
+        ask("hi "),
+        change("seed", json!(1)),
+        change("user", json!("u1")),
+        change("model", json!("m1")),
+        change("temperature", json!(0.2)),
+        change("x_new", json!(true)),
+        change("response_format", json!({"type": "json_object"})),
+        change("context", json!({"budget": "low"})),
+    ] {
+        assert_eq!(cache_of(&app, &body).await, "miss", "{body}");
+    }
+    for body in [
+        change("temperature", json!(0.9)),
+        change("n", json!(2)),
+        change("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+        change("context", json!({"no_cache": true})),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(cache_of(&app, &body).await, "bypass", "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cache_control_is_honoured() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    let with = |control: &'static str| {
+        let request = app
+            .client
+            .post(format!("{}/v1/chat/completions", app.url))
+            .json(&ask("hi"))
+            .header("cache-control", control);
+        async move {
+            request.send().await.expect("an answer").headers()["x-stepwell-cache"].to_str().expect("text").to_owned()
+        }
+    };
+    assert_eq!(with("no-store").await, "bypass");
+    assert_eq!(cache_of(&app, &ask("hi")).await, "miss", "no-store wrote nothing");
+    one.always(chat("fresh words"));
+    assert_eq!(with("no-cache").await, "miss");
+    let (_, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(
+        (&headers["x-stepwell-cache"], body["choices"][0]["message"]["content"].as_str()),
+        (&"hit".parse().expect("value"), Some("fresh words")),
+        "no-cache refreshed the entry"
+    );
+}
+
+#[tokio::test]
+async fn errors_cuts_and_filtered_answers_are_never_stored() {
+    let one = upstream().await;
+    let app = app(
+        &format!("{ONE}breaker: {{ consecutive_failures: 100, min_requests: 1000 }}\nretry: {{ same_target: 0 }}\n"),
+        &[&one],
+    )
+    .await;
+    let finished = |reason: &str| {
+        json!({"choices": [{"message": {"content": "x"}, "finish_reason": reason}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).to_string()
+    };
+    for act in [
+        status(500),
+        raw(200, "application/json", finished("content_filter")),
+        raw(200, "application/json", finished("length")),
+    ] {
+        one.then(act);
+        app.chat(&ask("hi")).await;
+    }
+    one.then(chat("half of").cut());
+    assert!(app.stream(&ask("hi")).await.error().is_some());
+    one.then(events(&[json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "length"}]})]));
+    app.stream(&ask("hi")).await;
+    let (_, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(
+        (&headers["x-stepwell-cache"], body["choices"][0]["message"]["content"].as_str()),
+        (&"miss".parse().expect("value"), Some("hello from upstream"))
+    );
+    assert_eq!(one.count(), 6);
+}
+
+#[tokio::test]
+async fn identical_requests_in_flight_share_one_call_in_both_shapes() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(chat("shared by all of us").after(Duration::from_millis(300)).paced(Duration::from_millis(5)));
+    let body = ask("hi");
+    let leader = app.stream(&body);
+    let followers = async {
+        one.called(1).await;
+        let plain = (0..20).map(|_| app.chat(&body));
+        let streamed = (0..20).map(|_| app.stream(&body));
+        futures_util::future::join(futures_util::future::join_all(plain), futures_util::future::join_all(streamed))
+            .await
+    };
+    let (leader, (plain, streamed)) = futures_util::future::join(leader, followers).await;
+    assert_eq!((leader.text().as_str(), leader.header("x-stepwell-cache")), ("shared by all of us", "miss"));
+    for (status, headers, body) in &plain {
+        assert_eq!(*status, 200, "{body}");
+        assert_eq!(body["choices"][0]["message"]["content"], "shared by all of us");
+        assert!(["coalesced", "hit"].contains(&headers["x-stepwell-cache"].to_str().expect("text")));
+    }
+    for follower in &streamed {
+        assert_eq!((follower.text().as_str(), follower.done), ("shared by all of us", true));
+    }
+    assert_eq!(one.count(), 1);
+    let report = app.get("/v1/usage").await;
+    assert_eq!(report["total"]["cost_usd"], json!(0.00002), "paid once: {report}");
+}
+
+#[tokio::test]
+async fn when_the_leader_leaves_the_followers_get_their_answer() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(chat("for those who stay").after(Duration::from_millis(300)));
+    let body = ask("hi");
+    let follower = async {
+        let leader = app.client.post(format!("{}/v1/chat/completions", app.url)).json(&body).send();
+        tokio::pin!(leader);
+        tokio::select! { _ = &mut leader => panic!("too early"), () = one.called(1) => {} }
+        // The leader is polled no more and dropped while the follower waits.
+        let follower = app.chat(&body);
+        tokio::pin!(follower);
+        tokio::select! { _ = &mut follower => panic!("too early"), () = tokio::time::sleep(Duration::from_millis(50)) => {} }
+        follower.await
+    };
+    let (status, _, body) = follower.await;
+    assert_eq!((status, body["choices"][0]["message"]["content"].as_str()), (200, Some("for those who stay")));
+    assert_eq!(one.count(), 1);
+}
+
+#[tokio::test]
+async fn when_the_leader_fails_one_follower_takes_over() {
+    let one = upstream().await;
+    let app = app(&format!("{ONE}retry: {{ same_target: 0 }}\n"), &[&one]).await;
+    one.then(status(500).after(Duration::from_millis(300)));
+    let body = ask("hi");
+    let leader = app.chat(&body);
+    let followers = async {
+        one.called(1).await;
+        futures_util::future::join_all((0..10).map(|_| app.chat(&body))).await
+    };
+    let (leader, followers) = futures_util::future::join(leader, followers).await;
+    assert_eq!(leader.0, 502);
+    for (status, _, body) in followers {
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(one.count(), 2);
+}

@@ -1,0 +1,14 @@
+//! Black-box tests: the real application on a free port in front of scripted upstreams. One file per promise.
+
+mod support;
+
+mod cache;
+mod cascade;
+mod chat;
+mod config;
+mod errors;
+mod layers;
+mod ledger;
+mod operations;
+mod routing;
+mod streaming;

@@ -1,0 +1,7 @@
+//! What every test needs: a scripted upstream and a running router.
+
+pub mod app;
+pub mod upstream;
+
+pub use app::{App, Streamed, app};
+pub use upstream::{Upstream, upstream};
