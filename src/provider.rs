@@ -4,11 +4,19 @@
 //! [`transport`] alone talks to the network.
 
 pub mod adapter;
+pub mod anthropic;
 pub mod demo;
 pub mod failure;
 pub mod framing;
+pub mod gemini;
+mod media;
 pub mod openai;
+#[cfg(test)]
+mod replay;
 pub mod transport;
+mod wanted;
+#[cfg(test)]
+mod wire;
 
 use adapter::Adapter;
 
@@ -18,8 +26,8 @@ use crate::catalog::Format;
 pub fn adapter(format: Format) -> &'static dyn Adapter {
     match format {
         Format::OpenAi => &openai::OpenAi,
-
-        Format::Anthropic | Format::Gemini => &openai::OpenAi, // replaced below
+        Format::Anthropic => &anthropic::Anthropic,
+        Format::Gemini => &gemini::Gemini,
         Format::Demo => &demo::Demo,
     }
 }

@@ -2,6 +2,7 @@
 //! after it, usage apart, and no end that was not announced.
 
 use super::chunk::{Chunk, ChunkChoice};
+use super::object::Extra;
 use super::response::Finish;
 use super::usage::Usage;
 
@@ -9,6 +10,8 @@ use super::usage::Usage;
 #[derive(Debug, Default)]
 pub struct Sequence {
     choices: Vec<ChoiceState>,
+    /// Members of chunks without choices, such as Azure's filter results; they ride on the next chunk that has some.
+    carried: Extra,
     /// The last believable count; providers repeat and correct theirs.
     pub usage: Option<Usage>,
     /// The model and the id of the first chunk that named them.
@@ -36,7 +39,19 @@ impl Sequence {
         self.model = self.model.take().or(chunk.model.take());
         self.id = self.id.take().or(chunk.id.take());
         chunk.choices.retain_mut(|choice| self.accept_choice(choice));
-        (!chunk.choices.is_empty() || !chunk.extra.is_empty()).then_some(chunk)
+        let carried = std::mem::take(&mut self.carried);
+        chunk.extra.extend(
+            carried
+                .into_iter()
+                .filter(|(name, _)| !chunk.extra.iter().any(|(known, _)| known == name))
+                .collect::<Extra>(),
+        );
+        if chunk.choices.is_empty() {
+            // Clients read `choices[0]` of whatever comes before the usage.
+            self.carried = chunk.extra;
+            return None;
+        }
+        Some(chunk)
     }
 
     fn accept_choice(&mut self, choice: &mut ChunkChoice) -> bool {
@@ -120,6 +135,16 @@ mod tests {
         let last = sequence.end(true).expect("done").expect("a chunk");
         assert_eq!(last.choices[0].finish, Some(Finish::Stop));
         assert!(matches!(Sequence::default().end(true), Err(Cut)), "done without anything is no answer");
+    }
+
+    #[test]
+    fn a_chunk_without_choices_is_not_sent_and_its_members_are_not_lost() {
+        let mut sequence = Sequence::default();
+        let raw = serde_json::value::to_raw_value(&1).expect("JSON");
+        let bare = || Chunk { extra: vec![("x".into(), raw.clone())], ..Chunk::default() };
+        assert!(sequence.accept(bare()).is_none() && sequence.accept(bare()).is_none());
+        assert_eq!(sequence.accept(Chunk::text("a")).expect("a chunk").extra.len(), 1);
+        assert!(sequence.accept(Chunk::text("b")).expect("a chunk").extra.is_empty());
     }
 
     #[test]

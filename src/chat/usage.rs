@@ -41,19 +41,25 @@ impl Usage {
     /// Reads OpenAI's usage object and its near relatives. `None` if it holds no believable token count.
     pub fn parse(raw: &RawValue) -> Option<Self> {
         let mut members: Object<'_> = serde_json::from_str(raw.get()).ok()?;
-        let prompt_tokens = count(&mut members, "prompt_tokens")?;
-        let completion_tokens = count(&mut members, "completion_tokens")?;
-        members.take("total_tokens");
+        let prompt_tokens = Self::count(&mut members, "prompt_tokens")?;
+        let mut completion_tokens = Self::count(&mut members, "completion_tokens")?;
+        let total_tokens = Self::count(&mut members, "total_tokens").unwrap_or(0);
         members.take("cost");
         let mut prompt: Object<'_> = members.take_as("prompt_tokens_details").unwrap_or_default();
         let mut completion: Object<'_> = members.take_as("completion_tokens_details").unwrap_or_default();
         // DeepSeek counts cache hits beside the prompt tokens (its API reference, chat completions).
-        let cached_tokens = count(&mut prompt, "cached_tokens")?
+        let cached_tokens = Self::count(&mut prompt, "cached_tokens")?
             .max(members.read::<u64>("prompt_cache_hit_tokens").unwrap_or(0))
             .min(prompt_tokens);
         let cache_write_tokens =
-            count(&mut prompt, "cache_write_tokens")?.min(prompt_tokens.saturating_sub(cached_tokens));
-        let reasoning_tokens = count(&mut completion, "reasoning_tokens")?;
+            Self::count(&mut prompt, "cache_write_tokens")?.min(prompt_tokens.saturating_sub(cached_tokens));
+        let reasoning_tokens = Self::count(&mut completion, "reasoning_tokens")?;
+        // xAI leaves reasoning out of the completion and counts it in the total only (19 of 23 recordings); Vercel's
+        // gateway leaves it out of both for Google's models (9 of 20, confirmed by the price it reports).
+        let apart = total_tokens == prompt_tokens + completion_tokens + reasoning_tokens;
+        if apart || reasoning_tokens > completion_tokens {
+            completion_tokens += reasoning_tokens;
+        }
         if prompt_tokens == 0 && completion_tokens == 0 {
             return None;
         }
@@ -74,13 +80,14 @@ impl Usage {
     pub fn total_tokens(&self) -> u64 {
         self.prompt_tokens + self.completion_tokens
     }
-}
 
-/// A count that is absent is 0; one that is negative, fractional or absurd makes the whole object unbelievable.
-fn count(members: &mut Object<'_>, name: &str) -> Option<u64> {
-    let Some(raw) = members.take(name) else { return Some(0) };
-    let number: f64 = serde_json::from_str(raw.get()).ok()?;
-    (number >= 0.0 && number <= ABSURD as f64 && number.fract() == 0.0).then_some(number as u64)
+    /// Takes a count out of a usage object. One that is absent is 0; one that is negative, fractional or absurd makes
+    /// the whole object unbelievable: `None`.
+    pub fn count(members: &mut Object<'_>, name: &str) -> Option<u64> {
+        let Some(raw) = members.take(name) else { return Some(0) };
+        let number: f64 = serde_json::from_str(raw.get()).ok()?;
+        (number >= 0.0 && number <= ABSURD as f64 && number.fract() == 0.0).then_some(number as u64)
+    }
 }
 
 impl Serialize for Usage {
@@ -140,6 +147,28 @@ mod tests {
         assert!(parse(r#"{"prompt_tokens": -1, "completion_tokens": 3}"#).is_none());
         assert!(parse(r#"{"prompt_tokens": 1e18, "completion_tokens": 3}"#).is_none());
         assert!(parse(r#"{"prompt_tokens": 0, "completion_tokens": 0}"#).is_none());
+    }
+
+    #[test]
+    fn reasoning_counted_apart_becomes_part_of_the_completion() {
+        for (json, completion) in [
+            // xAI, recorded: the total shows that the completion excludes reasoning.
+            (
+                r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":241,"completion_tokens_details":{"reasoning_tokens":228}}"#,
+                229,
+            ),
+            // Vercel's gateway, recorded: more reasoning than completion.
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":52,"total_tokens":61,"completion_tokens_details":{"reasoning_tokens":232}}"#,
+                284,
+            ),
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":52,"total_tokens":61,"completion_tokens_details":{"reasoning_tokens":32}}"#,
+                52,
+            ),
+        ] {
+            assert_eq!(parse(json).expect("usage").completion_tokens, completion, "{json}");
+        }
     }
 
     #[test]

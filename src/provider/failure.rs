@@ -288,6 +288,13 @@ fn refine(status: Option<u16>, words: &[Option<&str>], message: &str) -> Failure
     {
         return FailureKind::Credential;
     }
+    if said(&["tool_use_failed"]) {
+        // Groq's word for a call that the model wrote wrongly: another try can get it right.
+        return FailureKind::Malformed;
+    }
+    if said(&["request_too_large"]) {
+        return FailureKind::TooLarge;
+    }
     if said(&["overloaded", "unavailable"]) {
         return FailureKind::Overloaded;
     }
@@ -389,6 +396,12 @@ mod tests {
             (500, "<html><b>oops</b></html>", ServerError, "&lt;html&gt;&lt;b&gt;oops&lt;/b&gt;&lt;/html&gt;"),
             (502, "", ServerError, "status 502"),
             (402, "{}", QuotaExhausted, "{}"),
+            (
+                400,
+                r#"{"error":{"message":"x","type":"invalid_request_error","code":"tool_use_failed"}}"#,
+                Malformed,
+                "x",
+            ),
         ] {
             let failure = answer(status, body);
             assert_eq!(failure.kind, kind, "{body}");

@@ -4,6 +4,7 @@
 //! deviation of an answer (protocol notes, sections 5 and 6) is straightened here and nowhere else.
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::adapter::{Adapter, Decoder, Outgoing, Piece, Untranslatable, headers, url};
 use super::failure::{Failure, FailureKind, quote};
@@ -28,7 +29,7 @@ impl Adapter for OpenAi {
         Ok(Outgoing {
             url: url(target, "/chat/completions"),
             headers: headers(&target.provider),
-            body: body(request, target.model.upstream_id()),
+            body: body(request, target),
             script: None,
             warnings: Vec::new(),
         })
@@ -66,7 +67,9 @@ impl Adapter for OpenAi {
 }
 
 /// The caller's members in their own order and bytes; only `model` and the stream options are ours.
-fn body(request: &Request, model: &str) -> Bytes {
+fn body(request: &Request, target: &Target) -> Bytes {
+    let is_mistral = target.provider.preset == Some("mistral");
+    let messages = if is_mistral { request.read("messages").and_then(with_short_ids) } else { None };
     let mut out = Vec::with_capacity(request.body().len() + 64);
     let mut first = true;
     let mut member = |name: &str, value: &[u8]| {
@@ -77,7 +80,10 @@ fn body(request: &Request, model: &str) -> Bytes {
     };
     for (name, value) in request.members() {
         match name {
-            "model" => member(name, serde_json::to_string(model).unwrap_or_default().as_bytes()),
+            "model" => {
+                member(name, serde_json::to_string(target.model.upstream_id()).unwrap_or_default().as_bytes());
+            }
+            "messages" => member(name, messages.as_deref().unwrap_or(value).as_bytes()),
             "stream_options" => {}
             _ if OURS.contains(&name) => {}
             _ => member(name, value.as_bytes()),
@@ -100,6 +106,28 @@ fn body(request: &Request, model: &str) -> Bytes {
     Bytes::from(out)
 }
 
+/// Mistral refuses ids of tool calls other than nine letters and digits; a conversation that began elsewhere has others.
+/// `None` if there is nothing to change.
+fn with_short_ids(mut messages: Vec<Value>) -> Option<String> {
+    let mut changed = false;
+    let mut shorten = |id: Option<&mut Value>| {
+        if let Some(Value::String(id)) = id
+            && !(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        {
+            // The same id gives the same nine characters wherever it stands.
+            *id = blake3::hash(id.as_bytes()).to_hex()[..9].to_owned();
+            changed = true;
+        }
+    };
+    for message in &mut messages {
+        shorten(message.get_mut("tool_call_id"));
+        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+            shorten(call.get_mut("id"));
+        }
+    }
+    changed.then(|| serde_json::to_string(&messages).ok()).flatten()
+}
+
 fn write_json(out: &mut Vec<u8>, text: &str) {
     // Writing a string to memory as JSON cannot fail.
     let _ = serde_json::to_writer(out, text);
@@ -117,8 +145,13 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
         let failure = Failure::of_error(&format!("{{\"error\":{}}}", error.get()), None);
         return Err(failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")));
     }
-    let mut message: Object<'_> =
-        members.take_as("message").ok_or_else(|| Failure::malformed("a choice without a message"))?;
+    // Azure leaves the message out where its filter stopped the answer (recording).
+    let is_filtered = members.read::<&str>("finish_reason") == Some("content_filter");
+    let mut message: Object<'_> = match members.take_as("message") {
+        Some(message) => message,
+        None if is_filtered => Object::default(),
+        None => return Err(Failure::malformed("a choice without a message")),
+    };
     let (content, thinking) = content(&mut message)?;
     let reply = Reply {
         content,
@@ -133,10 +166,13 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
             .collect(),
         extra: {
             message.take("role");
+            drop_empty_call(&mut message);
             message.rest()
         },
     };
-    let finish = finish(&mut members)?;
+    // Snowflake says "" of every answer to a request with tools (3 of 3 recordings); the body is complete all the same.
+    let is_blank = members.get("finish_reason").is_some_and(|raw| raw.get() == "\"\"");
+    let finish = finish(&mut members)?.or(is_blank.then_some(Finish::Stop));
     let finish = match (finish, reply.tool_calls.is_empty()) {
         // Some layers say "stop" after a tool call (protocol notes, section 5).
         (Some(Finish::Stop) | None, false) => Finish::ToolCalls,
@@ -195,17 +231,35 @@ fn tool_call((position, mut call): (usize, Object<'_>)) -> ToolCall {
     }
 }
 
+/// Removes a deprecated `function_call` without a name: Snowflake sends one with every message, and clients that still
+/// look for it would call nothing.
+fn drop_empty_call(message: &mut Object<'_>) {
+    let call: Option<Object<'_>> = message.read("function_call");
+    if call.is_some_and(|call| call.read::<&str>("name").is_none_or(str::is_empty)) {
+        message.take("function_call");
+    }
+}
+
 /// Arguments as JSON text; some servers send the object itself.
 fn arguments(function: &mut Object<'_>) -> Option<String> {
     let raw = function.take("arguments")?;
     Some(serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned()))
 }
 
-/// State of one stream.
+/// State of one stream: the tool calls of each choice.
 #[derive(Default)]
 struct OpenAiStream {
-    /// Ids of the tool calls seen, by index: where a delta lacks an index, or every parallel call has index 0.
-    calls: Vec<String>,
+    choices: Vec<(u32, Calls)>,
+}
+
+/// The calls of one choice, in our order: every call gets the next number, whatever the provider counts from.
+#[derive(Default)]
+struct Calls(Vec<Known>);
+
+struct Known {
+    /// The provider's index, where it gave one.
+    given: Option<u32>,
+    id: String,
 }
 
 impl Decoder for OpenAiStream {
@@ -269,15 +323,18 @@ impl OpenAiStream {
             let (content, thinking) = content(&mut delta)?;
             let fragments = delta.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default();
             delta.take("role");
+            drop_empty_call(&mut delta);
+            let index = choice.take_as("index").unwrap_or(position as u32);
+            let calls = self.calls(index);
             chunk.choices.push(ChunkChoice {
                 finish: finish(&mut choice)?,
-                index: choice.take_as("index").unwrap_or(position as u32),
+                index,
                 delta: Delta {
                     role: false,
                     content,
                     refusal: delta.take_as("refusal"),
                     reasoning_content: reasoning(&mut delta).or(thinking),
-                    tool_calls: fragments.into_iter().map(|fragment| self.fragment(fragment)).collect(),
+                    tool_calls: fragments.into_iter().map(|fragment| calls.fragment(fragment)).collect(),
                     extra: without_nulls(delta),
                 },
                 extra: without_nulls(choice),
@@ -286,49 +343,51 @@ impl OpenAiStream {
         Ok(chunk)
     }
 
+    fn calls(&mut self, choice: u32) -> &mut Calls {
+        let place = self.choices.iter().position(|(index, _)| *index == choice).unwrap_or_else(|| {
+            self.choices.push((choice, Calls::default()));
+            self.choices.len() - 1
+        });
+        &mut self.choices[place].1
+    }
+}
+
+impl Calls {
     fn fragment(&mut self, mut call: Object<'_>) -> ToolCallDelta {
         let mut function: Object<'_> = call.take_as("function").unwrap_or_default();
         let id: Option<String> = call.take_as::<String>("id").filter(|id| !id.is_empty());
         let name: Option<String> = function.take_as::<String>("name").filter(|name| !name.is_empty());
         let given: Option<u32> = call.take_as("index");
         call.take("type");
-        let index = self.index(given, id.as_deref(), name.is_some());
-        let first = self.calls.len() <= index as usize || self.calls[index as usize].is_empty();
-        if first {
-            self.calls.resize(index as usize + 1, String::new());
-            self.calls[index as usize] = id.clone().unwrap_or_else(|| format!("call_{index}"));
+        let known = self.known(given, id.as_deref(), name.is_some());
+        let index = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push(Known { given, id: id.unwrap_or_else(|| format!("call_{index}")) });
         }
         ToolCallDelta {
-            index,
+            index: index as u32,
             // Once, with the first fragment, whatever the provider repeats.
-            id: first.then(|| self.calls[index as usize].clone()),
-            name: if first { name } else { None },
+            id: known.is_none().then(|| self.0[index].id.clone()),
+            name: name.filter(|_| known.is_none()),
             arguments: arguments(&mut function).unwrap_or_default(),
             extra: call.rest(),
         }
     }
 
-    /// The call that a fragment belongs to. A new id or a new name is a new call even under an old index (ollama).
-    fn index(&self, given: Option<u32>, id: Option<&str>, named: bool) -> u32 {
+    /// The call that a fragment goes on with; `None` if it begins one. A new id with a name is a new call even under an
+    /// old index (ollama); without an index, an id or a name begins one (Google's layer, Mistral).
+    fn known(&self, given: Option<u32>, id: Option<&str>, named: bool) -> Option<usize> {
         /// More parallel calls than this in one turn is an attack on our memory, not an answer.
-        const MAX_CALLS: u32 = 1024;
-        let next = self.calls.len() as u32;
-        if let Some(known) = id.and_then(|id| self.calls.iter().position(|call| call == id)) {
-            return known as u32;
+        const MAX_CALLS: usize = 1024;
+        let last = self.0.len().checked_sub(1)?;
+        if let Some(known) = id.and_then(|id| self.0.iter().position(|call| call.id == id)) {
+            return Some(known);
         }
-        match given {
-            Some(index) if (index as usize) < self.calls.len() => {
-                if id.is_some() && named {
-                    next
-                } else {
-                    index
-                }
-            }
-            Some(index) => index.min(MAX_CALLS),
-            None if id.is_some() || named || next == 0 => next,
-            None => next - 1,
-        }
-        .min(MAX_CALLS)
+        let known = match given {
+            Some(_) => self.0.iter().rposition(|call| call.given == given).filter(|_| id.is_none() || !named),
+            None => (id.is_none() && !named).then_some(last),
+        };
+        known.or((self.0.len() >= MAX_CALLS).then_some(last))
     }
 }
 

@@ -1,0 +1,71 @@
+//! Anthropic's Messages API: chat requests written as messages, answers and streams read back.
+//!
+//! Chat completions has no place for signed thinking. It travels in an extension of the assistant message,
+//! `thinking_blocks`, which is accepted back on later turns. Anthropic wants it unchanged while tools are being used.
+//! A model without structured output is made to call one tool, [`ANSWER_TOOL`]; that call's input is the answer's text.
+
+mod block;
+mod decode;
+mod encode;
+mod generation;
+mod stream;
+mod thinking;
+mod turns;
+
+use http::{HeaderName, HeaderValue};
+
+use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable, headers, url};
+use super::failure::Failure;
+use crate::catalog::Target;
+use crate::chat::{Finish, Request, Response};
+
+/// The version of the API; its only one since 2023 (API reference, Versioning).
+const VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
+
+/// How warnings and refusals call the provider.
+const NAME: &str = "Anthropic";
+
+/// The tool whose input is the answer. Decoders know it by its name, since they see no request.
+const ANSWER_TOOL: &str = "stepwell_answer_in_json";
+
+/// The member of an assistant message with its signed thinking: a list of `thinking` and `redacted_thinking` blocks.
+const THINKING_BLOCKS: &str = "thinking_blocks";
+
+pub struct Anthropic;
+
+impl Adapter for Anthropic {
+    fn name(&self) -> &'static str {
+        "anthropic"
+    }
+
+    fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
+        let (body, warnings) = encode::body(request, &target.model)?;
+        let mut headers = headers(&target.provider);
+        headers.entry(VERSION.0).or_insert(VERSION.1);
+        Ok(Outgoing { url: url(target, "/messages"), headers, body: body.into(), script: None, warnings })
+    }
+
+    fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
+        decode::answer(body)
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(stream::MessageStream::default())
+    }
+}
+
+/// Why an answer ended, and the raw reason where ours says less than it.
+fn finish(stop_reason: &str, called: bool) -> (Finish, Option<&str>) {
+    match stop_reason {
+        "tool_use" if called => (Finish::ToolCalls, None),
+        // The only tool called was the one that carries the answer.
+        "tool_use" => (Finish::Stop, None),
+        "end_turn" | "stop_sequence" => (Finish::Stop, None),
+        "max_tokens" => (Finish::Length, None),
+        "model_context_window_exceeded" => (Finish::Length, Some(stop_reason)),
+        "refusal" => (Finish::ContentFilter, None),
+        // `pause_turn` is a turn of a server tool, to be continued; the caller has to see it.
+        _ => (Finish::Stop, Some(stop_reason)),
+    }
+}
