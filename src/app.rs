@@ -87,6 +87,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));
+    tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
     let accepting =
         tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));

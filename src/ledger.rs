@@ -9,6 +9,7 @@ pub mod record; // one request's row, as the gateway makes it
 pub mod row; // the same row as it is kept and shown
 
 pub mod journal; // the port: what a store can do
+pub mod metrics; // the same rows for Prometheus
 pub mod writer; // saves batches, retries, flushes
 
 pub mod latency; // a distribution of times in few numbers

@@ -1,12 +1,18 @@
 //! The state of the process that operators ask for: since when, under which configuration, draining or not.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+
+/// How often samples are moved.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Seconds, from a cache hit to the longest answer.
+const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// Metrics belong to the process: several servers in one process, as in tests, share them.
 static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -34,7 +40,10 @@ impl Operations {
     /// Starts the clock, and the process's metrics recorder if it is not running yet.
     pub fn start(origin: String) -> Self {
         let prometheus = PROMETHEUS.get_or_init(|| {
-            let recorder = PrometheusBuilder::new().build_recorder();
+            let recorder = PrometheusBuilder::new()
+                .set_buckets(&BUCKETS)
+                .unwrap_or_else(|_| PrometheusBuilder::new())
+                .build_recorder();
             let handle = recorder.handle();
             // Refused only if somebody else's recorder is there already; then ours stays empty.
             let _ = metrics::set_global_recorder(recorder);
@@ -56,6 +65,17 @@ impl Operations {
 
     pub fn metrics(&self) -> String {
         self.prometheus.render()
+    }
+
+    /// Moves histogram samples into their buckets until `stop`: unscraped, they would pile up in memory.
+    pub async fn keep_metrics_small(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => self.prometheus.run_upkeep(),
+            }
+        }
     }
 
     pub fn is_draining(&self) -> bool {
