@@ -229,7 +229,7 @@ impl Gateway {
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         };
         let plan = plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
-        Explanation { task, plan }
+        Explanation::new(task, plan)
     }
 
     /// Classify, rank, dispatch. The answer is metered into `draft` and, if it may be, stored under `store`.

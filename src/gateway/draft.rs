@@ -75,7 +75,7 @@ impl Draft {
             record.task = explanation.task.name.as_str().into();
             record.task_confidence = explanation.task.confidence;
             record.strategy = explanation.plan.strategy.as_str();
-            record.reason = explanation.reason();
+            record.reason = explanation.reason().to_owned();
             record.decision = Some(explanation.clone());
         });
     }

@@ -212,7 +212,7 @@ fn reason(facts: &Facts) -> String {
         Some(first) if first.target.id != facts.target.id => {
             format!("{sentence}; it failed, and {} answered", facts.target.id)
         }
-        _ => sentence,
+        _ => sentence.to_owned(),
     }
 }
 

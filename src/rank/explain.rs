@@ -1,99 +1,147 @@
 //! One explanation object for headers, `POST /v1/route`, `stepwell route`, `stepwell explain` and the ledger.
 
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_json::json;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::plan::{Candidate, Excluded, Plan};
+use crate::catalog::Origin;
 use crate::classify::Task;
 
 /// A decision: the task, and the plan that followed from it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Explanation {
     pub task: Task,
     pub plan: Plan,
+    reason: OnceLock<String>,
 }
 
 impl Explanation {
+    pub fn new(task: Task, plan: Plan) -> Self {
+        Self { task, plan, reason: OnceLock::new() }
+    }
+
     /// One sentence.
-    pub fn reason(&self) -> String {
-        self.plan.sentence(self.task.name.as_str())
+    pub fn reason(&self) -> &str {
+        self.reason.get_or_init(|| self.plan.sentence(self.task.name.as_str()))
     }
-}
 
-impl crate::ledger::record::Decision for Explanation {
-    fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
-/// The shape of the contract, `POST /v1/route`.
-impl Serialize for Explanation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn write<S: Serializer>(&self, serializer: S, provenance: bool) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("task", &self.task.name)?;
         map.serialize_entry("task_confidence", &rounded(self.task.confidence))?;
         map.serialize_entry("signals", &self.task.signals)?;
         map.serialize_entry("strategy", self.plan.strategy.as_str())?;
         map.serialize_entry("weights", &self.plan.weights)?;
-        map.serialize_entry(
-            "candidates",
-            &List(&self.plan.candidates, |candidate: &Candidate| self.candidate(candidate)),
-        )?;
-        map.serialize_entry("excluded", &List(&self.plan.excluded, excluded))?;
+        map.serialize_entry("candidates", &List(&self.plan.candidates, self.task.name.as_str(), provenance))?;
+        map.serialize_entry("excluded", &self.plan.excluded)?;
         map.serialize_entry("max_attempts", &self.plan.max_attempts)?;
         if self.plan.relaxed {
             map.serialize_entry("relaxed", &true)?;
         }
-        map.serialize_entry("reason", &self.reason())?;
+        map.serialize_entry("reason", self.reason())?;
         map.end()
     }
 }
 
-impl Explanation {
-    fn candidate(&self, candidate: &Candidate) -> serde_json::Value {
-        let (target, estimate) = (&candidate.target, &candidate.estimate);
-        let parts = estimate.parts;
-        json!({
-            "provider": *target.provider.name,
-            "model": target.model.id,
-            "score": rounded(estimate.score),
-            "parts": {"capability": rounded(parts.capability), "cost": rounded(parts.cost), "latency": rounded(parts.latency)},
-            "estimated_cost_usd": estimate.expected_cost,
-            "worst_case_cost_usd": estimate.worst_cost,
-            "estimated_first_token_ms": estimate.first_token.as_millis() as u64,
-            "state": candidate.availability.as_str(),
-            "origin": {
-                "skill": target.model.skills.of(self.task.name.as_str()).origin,
-                "speed": target.model.speed.origin,
-                "price": target.model.price.as_ref().map(|price| &price.origin),
-            },
-        })
+/// As the ledger keeps it: without the provenance of figures, which the catalogue has.
+struct Stored<'a>(&'a Explanation);
+
+impl Serialize for Stored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer, false)
     }
 }
 
-fn excluded(excluded: &Excluded) -> serde_json::Value {
-    let (target, reason) = (&excluded.target, &excluded.reason);
-    json!({
-        "provider": *target.provider.name,
-        "model": target.model.id,
-        "reason": reason.to_string(),
-        "code": reason.code(),
-        "hint": reason.hint(),
-    })
+impl crate::ledger::record::Decision for Explanation {
+    fn json(&self) -> String {
+        serde_json::to_string(&Stored(self)).unwrap_or_default()
+    }
+}
+
+/// The shape of the contract, `POST /v1/route`.
+impl Serialize for Explanation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write(serializer, true)
+    }
+}
+
+/// One candidate. `provenance` adds where its figures come from: for people who ask, not for every row of the ledger.
+struct Shown<'a> {
+    candidate: &'a Candidate,
+    task: &'a str,
+    provenance: bool,
+}
+
+#[derive(Serialize)]
+struct RoundedParts {
+    capability: f64,
+    cost: f64,
+    latency: f64,
+}
+
+#[derive(Serialize)]
+struct Provenance<'a> {
+    skill: &'a Origin,
+    speed: &'a Origin,
+    price: Option<&'a Origin>,
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (target, estimate) = (&self.candidate.target, &self.candidate.estimate);
+        let parts = estimate.parts;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("provider", &*target.provider.name)?;
+        map.serialize_entry("model", &target.model.id)?;
+        map.serialize_entry("score", &rounded(estimate.score))?;
+        let parts = RoundedParts {
+            capability: rounded(parts.capability),
+            cost: rounded(parts.cost),
+            latency: rounded(parts.latency),
+        };
+        map.serialize_entry("parts", &parts)?;
+        map.serialize_entry("estimated_cost_usd", &estimate.expected_cost)?;
+        map.serialize_entry("worst_case_cost_usd", &estimate.worst_cost)?;
+        map.serialize_entry("estimated_first_token_ms", &(estimate.first_token.as_millis() as u64))?;
+        map.serialize_entry("state", self.candidate.availability.as_str())?;
+        if self.provenance {
+            let origin = Provenance {
+                skill: &target.model.skills.of(self.task).origin,
+                speed: &target.model.speed.origin,
+                price: target.model.price.as_ref().map(|price| &price.origin),
+            };
+            map.serialize_entry("origin", &origin)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Excluded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("provider", &*self.target.provider.name)?;
+        map.serialize_entry("model", &self.target.model.id)?;
+        map.serialize_entry("reason", &self.reason.to_string())?;
+        map.serialize_entry("code", self.reason.code())?;
+        map.serialize_entry("hint", &self.reason.hint())?;
+        map.end()
+    }
 }
 
 fn rounded(value: f64) -> f64 {
     (value * 10_000.0).round() / 10_000.0
 }
 
-/// Serialises a slice through a function, one element at a time.
-struct List<'a, T, F>(&'a [T], F);
+/// Serialises the candidates, one at a time.
+struct List<'a>(&'a [Candidate], &'a str, bool);
 
-impl<T, F: Fn(&T) -> serde_json::Value> Serialize for List<'_, T, F> {
+impl Serialize for List<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.len()))?;
-        for item in self.0 {
-            list.serialize_element(&(self.1)(item))?;
+        for candidate in self.0 {
+            list.serialize_element(&Shown { candidate, task: self.1, provenance: self.2 })?;
         }
         list.end()
     }

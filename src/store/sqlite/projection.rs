@@ -1,20 +1,23 @@
 //! Sums per hour and day, so that a report over millions of requests reads thousands of rows.
 //!
 //! The sums trail the requests: `usage_state.summed_seq` says how far they reach, and a report adds the few requests
-//! beyond one by one, in the same read transaction. So a report is exact at any moment, saving a batch costs nothing
-//! extra, and sums are written for thousands of requests at a time. A period that begins or ends inside an hour
+//! beyond one by one, in the same read transaction. So a report is exact at any moment, saving a small batch costs
+//! nothing extra, and sums are written for hundreds or thousands of requests at a time: from memory together with a large
+//! batch, else by reading rows back. A period that begins or ends inside an hour
 //! reads that hour's requests; whole days come from the sums per day.
 //!
 //! A change of the cells' encoding comes with a migration that empties `usage_cell` and sets `summed_seq` to 0: the next
 //! writes bring the sums back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 
 use super::rows::{SUMMED, summand};
-use crate::ledger::cell::{Cell, Labels};
+use crate::ledger::cell::{Cell, Facts, Labels};
+use crate::ledger::record::Record;
 use crate::ledger::report::{Group, Grouping};
 use crate::ledger::usage::{DAY_MS, Dimension, HOUR_MS, UsageQuery, floor};
 
@@ -65,21 +68,59 @@ async fn sum(connection: &mut SqliteConnection, stride: i64) -> Result<u64, sqlx
             (last, count) = (seq, count + 1);
         }
     }
+    write(&mut transaction, cells, last).await?;
+    transaction.commit().await?;
+    Ok(count)
+}
+
+/// How far the sums reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every request is summed.
+    All,
+    Some,
+}
+
+/// Whether every request that is in the file is summed. Inside a transaction, so that it stays true.
+pub async fn reach(connection: &mut SqliteConnection) -> Result<Reach, sqlx::Error> {
+    let last: i64 = sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM request").fetch_one(&mut *connection).await?;
+    Ok(if state(connection).await?.summed_seq >= last { Reach::All } else { Reach::Some })
+}
+
+/// Sums requests that were inserted in this transaction, when all before them are summed.
+pub async fn sum_records(connection: &mut SqliteConnection, records: &[Arc<Record>]) -> Result<(), sqlx::Error> {
+    let mut cells: HashMap<(i64, i64, Labels), Cell> = HashMap::new();
+    for record in records {
+        let (labels, facts) = (Labels::of(record), Facts::of(record));
+        for step in [HOUR_MS, DAY_MS] {
+            let key = (step, floor(record.started_unix_ms, step), labels.clone());
+            cells.entry(key).or_default().add(&facts);
+        }
+    }
+    let last: i64 = sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM request").fetch_one(&mut *connection).await?;
+    write(connection, cells, last).await
+}
+
+/// Adds cells to the sums, which then reach up to `last`.
+async fn write(
+    connection: &mut SqliteConnection,
+    cells: HashMap<(i64, i64, Labels), Cell>,
+    last: i64,
+) -> Result<(), sqlx::Error> {
     let mut known = HashMap::new();
     for ((step, start, labels), cell) in cells {
         let label = match known.get(&labels) {
             Some(label) => *label,
             None => {
-                let label = label(&mut transaction, &labels).await?;
+                let label = label(connection, &labels).await?;
                 known.insert(labels, label);
                 label
             }
         };
-        add(&mut transaction, (step, start, label), cell).await?;
+        add(connection, (step, start, label), cell).await?;
     }
-    sqlx::query("UPDATE usage_state SET summed_seq = ?").bind(last).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(count)
+    sqlx::query("UPDATE usage_state SET summed_seq = ?").bind(last).execute(connection).await?;
+    Ok(())
 }
 
 async fn label(connection: &mut SqliteConnection, labels: &Labels) -> Result<i64, sqlx::Error> {

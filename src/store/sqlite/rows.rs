@@ -3,6 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Connection, Decode, QueryBuilder, Row as _, Sqlite, SqliteConnection, Type};
 
+use super::projection;
 use crate::ledger::cell::{Facts, Labels};
 use crate::ledger::journal::{Batch, Cursor, Filter};
 use crate::ledger::record::{CacheUse, Record, Status};
@@ -17,6 +18,9 @@ const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, asked_model
      task_confidence, strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
      reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, first_token_ms, \
      total_ms, reason, attempts, decision) ";
+
+/// Rows of a batch from which summing them with it is worth a few more statements.
+const SUM_AT_ONCE: usize = 256;
 
 /// The columns of a [`Row`], in the order of [`row`].
 macro_rules! shown {
@@ -49,10 +53,15 @@ pub async fn save(connection: &mut SqliteConnection, batch: &Batch) -> Result<()
     if last.is_some_and(|last| last >= number) {
         return transaction.rollback().await;
     }
+    let sums_reach = projection::reach(&mut transaction).await?;
     for records in batch.records.chunks(PER_STATEMENT) {
         let mut insert = QueryBuilder::<Sqlite>::new(INSERT);
         insert.push_values(records, |mut values, record| bind(&mut values, record));
         insert.build().execute(&mut *transaction).await?;
+    }
+    // Under load rows are summed while they are at hand: reading them back would cost more than writing them.
+    if batch.records.len() >= SUM_AT_ONCE && sums_reach == projection::Reach::All {
+        projection::sum_records(&mut transaction, &batch.records).await?;
     }
     sqlx::query("INSERT OR REPLACE INTO writer_run (run, number) VALUES (?, ?)")
         .bind(run)
