@@ -20,7 +20,7 @@ struct Stage {
 }
 
 async fn stage() -> Stage {
-    let mut yaml = "timeouts: { first_token: 2s }\nproviders:\n".to_owned();
+    let mut yaml = "cache: { enabled: false }\ntimeouts: { first_token: 2s }\nproviders:\n".to_owned();
     let mut upstreams = Vec::new();
     for (index, name) in NAMES.iter().enumerate() {
         let one = upstream().await;
