@@ -5,6 +5,7 @@ mod support;
 mod cache;
 mod cascade;
 mod chat;
+mod clients;
 mod config;
 mod errors;
 mod layers;

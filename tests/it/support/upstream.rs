@@ -33,6 +33,8 @@ enum Content {
         content_type: String,
         body: Vec<u8>,
     },
+    /// What a model would do with the request: call its tools, fill its schema, else this text.
+    Model(String),
     /// Pieces of a stream, whatever was asked for.
     Events(Vec<String>),
     Nothing,
@@ -59,6 +61,12 @@ pub fn chat(text: &str) -> Act {
         slice: 0,
         pace: Duration::ZERO,
     }
+}
+
+/// Behaves like a model: calls the offered tools until it has a result, answers JSON where a schema is given, and says
+/// `text` otherwise; with `n` choices and `logprobs` where they are asked for.
+pub fn model(text: &str) -> Act {
+    Act { content: Content::Model(text.to_owned()), ..chat("") }
 }
 
 pub fn status(status: u16) -> Act {
@@ -258,6 +266,10 @@ async fn perform(stream: &mut TcpStream, act: &Act, request: &Value) -> std::io:
             ("text/event-stream".to_owned(), chat_events(text, request, act.end == End::Clean), true)
         }
         Content::Chat(text) => ("application/json".to_owned(), vec![chat_body(text, request)], false),
+        Content::Model(text) if streams => {
+            ("text/event-stream".to_owned(), super::model::events(text, request, act.end == End::Clean), true)
+        }
+        Content::Model(text) => ("application/json".to_owned(), vec![super::model::body(text, request)], false),
         Content::Raw { content_type, body } => (content_type.clone(), vec![body.clone()], false),
         Content::Events(events) => {
             let done = (act.end == End::Clean).then(|| b"data: [DONE]\n\n".to_vec());

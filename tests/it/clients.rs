@@ -1,0 +1,125 @@
+//! Real client libraries against the real router: their scripts lie in `tests/clients`, `scripts/install-clients` installs
+//! them. A client that is not there is skipped, loudly.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::upstream::{hang, model, status};
+use crate::support::{App, Upstream, app, upstream};
+
+/// How long one script may take.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// One provider for each scenario, so that one's failures do not close another's breaker.
+const NAMES: [&str; 9] = ["good", "r400", "r401", "r404", "r422", "r429", "r500", "hang", "cut"];
+
+struct Stage {
+    app: App,
+    _upstreams: Vec<Upstream>,
+}
+
+async fn stage() -> Stage {
+    let mut yaml = "cache: { enabled: false }\ntimeouts: { first_token: 2s }\nproviders:\n".to_owned();
+    let mut upstreams = Vec::new();
+    for (index, name) in NAMES.iter().enumerate() {
+        let one = upstream().await;
+        one.always(match *name {
+            "good" => model("hello from the model"),
+            "r429" => status(429).header("retry-after", "7"),
+            "hang" => hang(),
+            "cut" => model("hello from the model").cut(),
+            failing => status(failing[1..].parse().expect("a status")),
+        });
+        upstreams.push(one);
+        yaml.push_str(&format!("  {name}: {{ format: openai, base_url: '{{{index}}}', models: [ {{ id: m }} ] }}\n"));
+    }
+    let app = app(&yaml, &upstreams.iter().collect::<Vec<_>>()).await;
+    Stage { app, _upstreams: upstreams }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn installed(client: &str) -> Option<PathBuf> {
+    let home = root().join("target/clients");
+    if home.join(format!("{client}.done")).exists() {
+        return Some(home.join(client));
+    }
+    eprintln!("SKIPPED {client}: not installed, run scripts/install-clients");
+    None
+}
+
+/// Runs a script against the router to its end; its output is shown if it fails.
+async fn run(app: &App, mut command: tokio::process::Command) {
+    let proxies = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    for name in proxies.into_iter().chain(["OPENAI_API_KEY", "OPENAI_BASE_URL", "PYTHONPATH", "NODE_OPTIONS"]) {
+        command.env_remove(name);
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    command
+        .env("BASE_URL", format!("{}/v1", app.url))
+        .env("HOME", home.path())
+        .env("OPENAI_API_KEY", "sk-any")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONUTF8", "1")
+        .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        .current_dir(home.path())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(BOUND, command.output()).await;
+    let output =
+        output.unwrap_or_else(|_| panic!("{command:?} takes longer than {BOUND:?}")).expect("the client starts");
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} ends with {}\n{said}\n{warned}", output.status);
+    assert!(said.contains("ok "), "{command:?} checks something\n{said}\n{warned}");
+}
+
+async fn python(app: &App, home: &Path, script: &str) {
+    let mut command = tokio::process::Command::new(home.join("bin/python"));
+    command.arg("-X").arg("faulthandler").arg(root().join("tests/clients/python").join(script));
+    run(app, command).await;
+}
+
+/// Node looks for modules beside the script, so that the scripts are copied to where the modules are.
+async fn node(app: &App, home: &Path, script: &str) {
+    let scripts = tempfile::tempdir_in(home).expect("a directory");
+    for name in ["check.mjs", script] {
+        std::fs::copy(root().join("tests/clients/node").join(name), scripts.path().join(name)).expect("a script");
+    }
+    let mut command = tokio::process::Command::new("node");
+    command.arg(scripts.path().join(script));
+    run(app, command).await;
+}
+
+macro_rules! clients {
+    ($($test:ident: $run:ident($client:literal, $script:literal);)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            let Some(home) = installed($client) else { return };
+            let stage = stage().await;
+            $run(&stage.app, &home, $script).await;
+        }
+    )*};
+}
+
+clients! {
+    openai_python: python("openai", "openai_sync.py");
+    openai_python_async: python("openai", "openai_async.py");
+    langchain: python("langchain-openai", "langchain_chat.py");
+    pydantic_ai: python("pydantic-ai-slim", "pydantic_ai_agent.py");
+    litellm: python("litellm", "litellm_sdk.py");
+    instructor: python("instructor", "instructor_model.py");
+    openai_agents: python("openai-agents", "agents_sdk.py");
+    llm: python("llm", "llm_tool.py");
+    openai_node: node("node", "openai.mjs");
+    vercel_ai: node("node", "ai_sdk.mjs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_python_on_the_demo() {
+    let Some(home) = installed("openai") else { return };
+    let app = app("providers: { demo: {} }", &[]).await;
+    python(&app, &home, "openai_demo.py").await;
+}
