@@ -4,6 +4,7 @@ pub mod banner;
 pub mod discover;
 pub mod listen;
 pub mod reload;
+pub mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -69,9 +70,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let path = database(&settings.storage, options.data_dir.as_deref())?;
     let address = options.listen.unwrap_or(settings.server.listen);
     // Taken first: a port in use must be reported before anything is written.
-    let listeners = listen::bind(address)
+    let listener = listen::bind(address)
         .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
-    let address = listeners.address;
+    let address = listener.address;
 
     let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&path).await?);
     let (ledger, writer) = Ledger::open(journal);
@@ -89,8 +90,8 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(reloader.run(stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
-    let accepting =
-        tokio::spawn(listen::serve(listeners, router(shared), stop.clone(), shutdown_grace, operations.clone()));
+    let workers = listen::workers(&router(shared), shutdown_grace, &operations).context("a worker cannot start")?;
+    let accepting = tokio::spawn(listen::serve(listener, workers, stop.clone()));
     Ok(Running {
         address,
         gateway,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Exit, Outcome, load, source};
+use super::{Exit, Outcome, block_on, load, source};
 use crate::app::{self, banner};
 use crate::config::{self, LogFormat, Logging, environment};
 
@@ -19,9 +19,8 @@ pub struct Options {
 }
 
 pub fn run(options: Options) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::new(Exit::FAILED, format!("the runtime cannot start: {error}")))?;
-    runtime.block_on(serve(options))
+    // Requests run on the workers' own runtimes; this one accepts, saves the ledger and watches the configuration.
+    block_on(serve(options))?
 }
 
 async fn serve(options: Options) -> Outcome {

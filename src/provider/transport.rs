@@ -19,10 +19,11 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Idle upstream connections are kept this long; most servers close theirs after 60 to 120 s.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
-/// Connection pools, one per connect timeout. Cheap to share; outlives reloads.
+/// Connection pools, one per runtime and connect timeout: a connection is served by the runtime that opened it, and using
+/// it from another one costs a wake-up across cores. Outlives reloads.
 #[derive(Default)]
 pub struct Transport {
-    clients: DashMap<Duration, reqwest::Client>,
+    clients: DashMap<(tokio::runtime::Id, Duration), reqwest::Client>,
 }
 
 /// An answer whose head has arrived.
@@ -86,7 +87,8 @@ impl Transport {
     }
 
     fn client(&self, connect: Duration) -> Result<reqwest::Client, Failure> {
-        if let Some(client) = self.clients.get(&connect) {
+        let place = (tokio::runtime::Handle::current().id(), connect);
+        if let Some(client) = self.clients.get(&place) {
             return Ok(client.clone());
         }
         let client = reqwest::Client::builder()
@@ -100,7 +102,7 @@ impl Transport {
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Failure::new(FailureKind::Connect, format!("the HTTP client cannot start: {error}")))?;
-        Ok(self.clients.entry(connect).or_insert(client).clone())
+        Ok(self.clients.entry(place).or_insert(client).clone())
     }
 }
 

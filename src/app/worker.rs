@@ -1,0 +1,111 @@
+//! One thread per core, each with its own runtime: a connection lives and dies on one of them.
+//!
+//! Handing work between the threads of one runtime costs a quarter of the CPU of a request (BENCHMARKS.md). Here a
+//! connection, its requests and the upstream connections that they use stay on one core. The listener gives each new
+//! connection to the worker with the fewest, so that uneven clients do not pile up on one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::operations::Operations;
+
+/// A client that takes longer than this to send a request's head is dropped (faults C02).
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// After the error events have been sent, connections get this long to carry them.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Connections on their way to a worker. When full, the listener waits and the kernel's backlog holds the rest.
+const HANDOVER: usize = 1024;
+
+/// A thread that serves connections until its sender is dropped, and then drains.
+pub struct Worker {
+    connections: mpsc::Sender<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+    drained: oneshot::Receiver<()>,
+}
+
+impl Worker {
+    pub fn start(router: Router, grace: Duration, operations: Arc<Operations>) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (connections, arriving) = mpsc::channel(HANDOVER);
+        let (finished, drained) = oneshot::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counter = open.clone();
+        std::thread::Builder::new().name("stepwell-worker".to_owned()).spawn(move || {
+            runtime.block_on(serve(arriving, router, counter, grace, &operations));
+            // Upstream connections that are kept for later do not hold up the end.
+            runtime.shutdown_background();
+            let _ = finished.send(());
+        })?;
+        Ok(Self { connections, open, drained })
+    }
+
+    /// Connections that this worker has.
+    pub fn load(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub async fn take(&self, stream: std::net::TcpStream) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        if self.connections.send(stream).await.is_err() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No new connections; waits until the open ones have ended or were cut.
+    pub async fn drain(self) {
+        drop(self.connections);
+        let _ = self.drained.await;
+    }
+}
+
+async fn serve(
+    mut arriving: mpsc::Receiver<std::net::TcpStream>,
+    router: Router,
+    open: Arc<AtomicUsize>,
+    grace: Duration,
+    operations: &Operations,
+) {
+    let graceful = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_buf_size(64 << 10);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+    while let Some(stream) = arriving.recv().await {
+        let place = Place(open.clone());
+        // Without no-delay the first token of a stream waits 40 ms for an acknowledgement.
+        let Ok(stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let watched = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _place = place;
+            // Errors here are clients that went away or spoke nonsense: nothing to do, nothing to say.
+            let _ = watched.await;
+        });
+    }
+    let mut closed = std::pin::pin!(graceful.shutdown());
+    if tokio::time::timeout(grace, &mut closed).await.is_err() {
+        // What still runs is told to end: a stream says so with an error event.
+        operations.cut_streams();
+        if tokio::time::timeout(LAST_WORDS, &mut closed).await.is_err() {
+            tracing::warn!("some connections were still open after the drain limit");
+        }
+    }
+}
+
+/// A connection's place in its worker's count.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
