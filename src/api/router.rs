@@ -39,18 +39,20 @@ const PATHS: &str = "POST /v1/chat/completions, POST /v1/route, GET /v1/models, 
                      GET /v1/requests, GET /gateway/status, GET /health, GET /metrics";
 
 pub fn router(shared: Shared) -> Router {
-    let v1 = Router::new()
-        .route("/chat/completions", post(chat::completions))
-        .route("/route", post(route::route))
-        .route("/models", get(models::list))
-        .route("/models/{*id}", get(models::one))
-        .route("/usage", get(usage::report))
-        .route("/usage/compare", get(usage::compare))
-        .route("/requests", get(requests::recent))
-        .route("/requests/{id}", get(requests::one));
-    Router::new()
-        .nest("/v1", v1.clone())
-        .nest("/openai/v1", v1)
+    // Spelled out twice and not nested: nesting rewrites the path of every request.
+    let v1 = |router: Router<Shared>, prefix: &str| {
+        let at = |path: &str| format!("{prefix}{path}");
+        router
+            .route(&at("/chat/completions"), post(chat::completions))
+            .route(&at("/route"), post(route::route))
+            .route(&at("/models"), get(models::list))
+            .route(&at("/models/{*id}"), get(models::one))
+            .route(&at("/usage"), get(usage::report))
+            .route(&at("/usage/compare"), get(usage::compare))
+            .route(&at("/requests"), get(requests::recent))
+            .route(&at("/requests/{id}"), get(requests::one))
+    };
+    v1(v1(Router::new(), "/v1"), "/openai/v1")
         .route("/chat/completions", post(chat::completions))
         .route("/models", get(models::list))
         .route("/gateway/status", get(health::status))

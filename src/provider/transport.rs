@@ -24,7 +24,12 @@ const POOL_IDLE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Transport {
     clients: DashMap<(tokio::runtime::Id, Duration), reqwest::Client>,
+    /// Parsed addresses: there are as many as targets, and parsing one takes longer than classifying a short prompt.
+    addresses: DashMap<String, reqwest::Url>,
 }
+
+/// Addresses beyond this come from many reloads: they are parsed anew.
+const MAX_ADDRESSES: usize = 10_000;
 
 /// An answer whose head has arrived.
 pub struct Incoming {
@@ -48,11 +53,9 @@ impl Transport {
             let (status, headers) = (script.status, script.headers.clone());
             return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
         }
-        let request = self
-            .client(connect)?
-            .post(&outgoing.url)
-            .headers(outgoing.headers)
-            .body(reqwest::Body::from(outgoing.body));
+        let url = self.address(&outgoing.url)?;
+        let request =
+            self.client(connect)?.post(url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
@@ -86,6 +89,19 @@ impl Transport {
         request.send().await.map(|response| response.status().as_u16()).map_err(|error| failure(&error))
     }
 
+    fn address(&self, text: &str) -> Result<reqwest::Url, Failure> {
+        if let Some(url) = self.addresses.get(text) {
+            return Ok(url.clone());
+        }
+        let url = reqwest::Url::parse(text)
+            .map_err(|_| Failure::new(FailureKind::Connect, "the provider's address is not a valid URL"))?;
+        if self.addresses.len() >= MAX_ADDRESSES {
+            self.addresses.clear();
+        }
+        self.addresses.insert(text.to_owned(), url.clone());
+        Ok(url)
+    }
+
     fn client(&self, connect: Duration) -> Result<reqwest::Client, Failure> {
         let place = (tokio::runtime::Handle::current().id(), connect);
         if let Some(client) = self.clients.get(&place) {
@@ -94,6 +110,8 @@ impl Transport {
         let client = reqwest::Client::builder()
             .connect_timeout(connect)
             .redirect(reqwest::redirect::Policy::none())
+            // Whether to try again is the dispatcher's decision alone.
+            .retry(reqwest::retry::never())
             // Without it the kernel holds back small writes: 40 ms on the first token.
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
