@@ -53,6 +53,7 @@ pub fn router(shared: Shared) -> Router {
         .nest("/openai/v1", v1)
         .route("/chat/completions", post(chat::completions))
         .route("/models", get(models::list))
+        .route("/models/{*id}", get(models::one))
         .route("/gateway/status", get(health::status))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
