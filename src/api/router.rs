@@ -55,6 +55,7 @@ pub fn router(shared: Shared) -> Router {
     v1(v1(Router::new(), "/v1"), "/openai/v1")
         .route("/chat/completions", post(chat::completions))
         .route("/models", get(models::list))
+        .route("/models/{*id}", get(models::one))
         .route("/gateway/status", get(health::status))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))

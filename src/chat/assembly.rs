@@ -2,7 +2,7 @@
 
 use super::chunk::{Chunk, ChunkChoice, Delta, ToolCallDelta};
 use super::message::ToolCall;
-use super::object::Extra;
+use super::object::{Extra, join};
 use super::response::{Choice, Finish, Reply, Response};
 use super::usage::Usage;
 
@@ -79,7 +79,14 @@ impl Assembly {
         let mut choices: Vec<Choice> = self
             .choices
             .into_iter()
-            .map(|(choice, finish)| Choice { finish: finish.unwrap_or(choice.finish), ..choice })
+            .map(|(choice, finish)| {
+                let Choice { index, mut message, extra, .. } = choice;
+                message.extra = join(message.extra);
+                for call in &mut message.tool_calls {
+                    call.extra = join(std::mem::take(&mut call.extra));
+                }
+                Choice { index, message, finish: finish.unwrap_or(choice.finish), extra: join(extra) }
+            })
             .collect();
         choices.sort_by_key(|choice| choice.index);
         Response { id, created, model, choices, usage, extra: self.extra }

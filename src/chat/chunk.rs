@@ -2,6 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::message::is_custom;
 use super::object::{Extra, write_extra};
 use super::response::Finish;
 use super::usage::Usage;
@@ -126,9 +127,11 @@ impl Serialize for ToolCallDelta {
         map.serialize_entry("index", &self.index)?;
         if let Some(id) = &self.id {
             map.serialize_entry("id", id)?;
-            map.serialize_entry("type", "function")?;
+            map.serialize_entry("type", if is_custom(&self.extra) { "custom" } else { "function" })?;
         }
-        map.serialize_entry("function", &Function { name: self.name.as_deref(), arguments: &self.arguments })?;
+        if !is_custom(&self.extra) {
+            map.serialize_entry("function", &Function { name: self.name.as_deref(), arguments: &self.arguments })?;
+        }
         write_extra(&mut map, &self.extra)?;
         map.end()
     }

@@ -102,6 +102,11 @@ pub struct ToolCall {
     pub extra: Extra,
 }
 
+/// True if a call's further members say that it is one of a custom tool: plain text in `custom`, no function.
+pub(super) fn is_custom(extra: &Extra) -> bool {
+    extra.iter().any(|(name, _)| &**name == "custom")
+}
+
 #[derive(Clone, Debug)]
 pub struct Message {
     pub role: Role,

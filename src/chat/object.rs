@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Members that this crate has no name for, in their original order.
@@ -105,6 +106,43 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
             }
         }
         deserializer.deserialize_str(Text)
+    }
+}
+
+/// Makes one member of those that came in pieces under one name: lists go on, objects are filled member by member, and of
+/// all else the last word counts. Linear in what was collected, for whoever collects first and joins once.
+pub(super) fn join(pieces: Extra) -> Extra {
+    let mut joined: Vec<(Box<str>, Vec<Box<RawValue>>)> = Vec::new();
+    for (name, value) in pieces {
+        match joined.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => values.push(value),
+            None => joined.push((name, vec![value])),
+        }
+    }
+    joined.into_iter().filter_map(|(name, values)| Some((name, whole(values)?))).collect()
+}
+
+fn whole(mut values: Vec<Box<RawValue>>) -> Option<Box<RawValue>> {
+    if values.len() > 1 {
+        let mut sum = Value::Null;
+        for value in &values {
+            add(&mut sum, serde_json::from_str(value.get()).ok()?);
+        }
+        return serde_json::value::to_raw_value(&sum).ok();
+    }
+    values.pop()
+}
+
+fn add(sum: &mut Value, piece: Value) {
+    match (sum, piece) {
+        (_, Value::Null) => {}
+        (Value::Array(items), Value::Array(more)) => items.extend(more),
+        (Value::Object(members), Value::Object(more)) => {
+            for (name, value) in more {
+                add(members.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (sum, piece) => *sum = piece,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::message::ToolCall;
+use super::message::{ToolCall, is_custom};
 use super::object::{Extra, write_extra};
 use super::usage::Usage;
 
@@ -129,8 +129,12 @@ impl Serialize for ToolCall {
         }
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("type", "function")?;
-        map.serialize_entry("function", &Function { name: &self.name, arguments: &self.arguments })?;
+        if is_custom(&self.extra) {
+            map.serialize_entry("type", "custom")?;
+        } else {
+            map.serialize_entry("type", "function")?;
+            map.serialize_entry("function", &Function { name: &self.name, arguments: &self.arguments })?;
+        }
         write_extra(&mut map, &self.extra)?;
         map.end()
     }

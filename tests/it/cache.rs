@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::app::ask;
-use crate::support::upstream::{chat, events, raw, status};
+use crate::support::upstream::{chat, events, model, raw, status};
 use crate::support::{App, app, upstream};
 
 const ONE: &str = "
@@ -217,4 +217,29 @@ async fn when_the_leader_fails_one_follower_takes_over() {
         assert_eq!(status, 200, "{body}");
     }
     assert_eq!(one.count(), 2);
+}
+
+#[tokio::test]
+async fn what_a_stream_carried_in_pieces_is_whole_when_it_is_served_again() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(model("one two three"));
+    let mut body = ask("hi");
+    body["logprobs"] = json!(true);
+    let streamed = app.stream(&body).await;
+    assert_eq!(streamed.text(), "one two three");
+    let response = app.post("/v1/chat/completions", &body).await;
+    assert_eq!(response.headers()["x-stepwell-cache"], "hit");
+    let raw = response.text().await.expect("text");
+    assert_eq!(raw.matches("\"logprobs\"").count(), 1, "{raw}");
+    let again: Value = serde_json::from_str(&raw).expect("json");
+    let tokens = |choice: &Value| -> Vec<String> {
+        let tokens = choice["logprobs"]["content"].as_array().expect("tokens").iter();
+        tokens.map(|token| token["token"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(tokens(&again["choices"][0]), ["one ", "two ", "three"], "{again}");
+    let replayed = app.stream(&body).await;
+    assert_eq!(replayed.header("x-stepwell-cache"), "hit");
+    assert_eq!(tokens(&replayed.chunks[0]["choices"][0]), ["one ", "two ", "three"], "{}", replayed.raw);
+    assert_eq!(one.count(), 1);
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::support::app::ask;
-use crate::support::upstream::{events, raw, status};
+use crate::support::upstream::{events, model, raw, status};
 use crate::support::{app, upstream};
 
 const ONE: &str = "
@@ -156,4 +156,22 @@ async fn every_path_of_the_contract_reaches_the_same_place() {
     for path in ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions"] {
         assert_eq!(app.post(path, &ask("hi")).await.status(), 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_custom_tools_call_stays_one() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(model("hello"));
+    let mut body = ask("hi");
+    body["tools"] = json!([{"type": "custom", "custom": {"name": "shell"}}]);
+    let (_, _, answer) = app.chat(&body).await;
+    let call = json!({"id": "call_scripted0", "type": "custom", "custom": {"name": "shell", "input": "ls -l | wc"}});
+    assert_eq!(answer["choices"][0]["message"]["tool_calls"], json!([call]), "{answer}");
+    let streamed = app.stream(&body).await;
+    let fragments = streamed.chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0));
+    let fragments: Vec<_> = fragments.collect();
+    let first = json!({"index": 0, "id": "call_scripted0", "type": "custom", "custom": {"name": "shell", "input": ""}});
+    assert_eq!(*fragments[0], first);
+    assert_eq!(*fragments[1], json!({"index": 0, "custom": {"input": "ls -l"}}));
 }

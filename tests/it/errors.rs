@@ -147,3 +147,15 @@ async fn a_sane_request_id_is_taken_over_and_another_replaced() {
     assert_eq!(with("trace-42.a_b").await, "trace-42.a_b");
     assert_ne!(with("a b; drop table").await, "a b; drop table");
 }
+
+#[tokio::test]
+async fn a_model_is_found_under_every_base_url_that_people_type() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    for base in ["", "/v1", "/openai/v1"] {
+        assert_eq!(app.get(&format!("{base}/models")).await["object"], "list", "{base}");
+        for id in ["one/gpt-alpha", "one%2Fgpt-alpha", "gpt-alpha"] {
+            assert_eq!(app.get(&format!("{base}/models/{id}")).await["id"], "one/gpt-alpha", "{base} {id}");
+        }
+    }
+}

@@ -93,6 +93,22 @@ with chats.stream(model=GOOD, messages=user(), tools=[WEATHER, second]) as strea
 equal("tool stream: two calls", [event.name for event in done], ["get_weather", "get_time"])
 equal("tool stream: assembled", [call.function.name for call in final.choices[0].message.tool_calls], ["get_weather", "get_time"])
 
+custom = {"type": "custom", "custom": {"name": "shell", "description": "Runs a command"}}
+call = chats.create(model=GOOD, messages=user(), tools=[custom]).choices[0].message.tool_calls[0]
+equal("custom tool", (call.type, call.custom.name, call.custom.input), ("custom", "shell", "ls -l | wc"))
+chunks = [chunk.to_dict() for chunk in chats.create(model=GOOD, messages=user(), tools=[custom], stream=True)]
+fragments = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls") or []]
+equal("custom tool: streamed", (fragments[0]["type"], "".join(call["custom"]["input"] for call in fragments)), ("custom", "ls -l | wc"))
+check("custom tool: never a function", not any("function" in call for call in fragments), fragments)
+follow = chats.create(
+    model=GOOD,
+    messages=[*user(), {"role": "assistant", "content": None, "tool_calls": [call.to_dict()]}, {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": "3"}]}],
+    tools=[custom],
+)
+equal("custom tool: after the result", follow.choices[0].message.content, "hello from the model")
+nothing = dict.fromkeys(["stream", "stream_options", "tools", "tool_choice", "temperature", "n", "max_tokens", "response_format", "stop", "metadata", "logprobs"])
+equal("null members", chats.create(model=GOOD, messages=user(), **nothing).choices[0].message.content, "hello from the model")
+
 # Structured answers
 answer = chats.parse(model=GOOD, messages=user(), response_format=City)
 check("parse: object", isinstance(answer.choices[0].message.parsed, City), answer)
@@ -141,8 +157,9 @@ raises("provider says 404", openai.NotFoundError, lambda: chats.create(model="r4
 raises("provider says 422", openai.UnprocessableEntityError, lambda: chats.create(model="r422/m", messages=user()))
 error = raises("provider says 429", openai.RateLimitError, lambda: chats.create(model="r429/m", messages=user()))
 check("provider says 429: retry-after", int(error.response.headers["retry-after"]) >= 1, error.response.headers)
-error = raises("still limited", openai.RateLimitError, lambda: chats.create(model="r429/m", messages=user()))
-check("still limited: retry-after", int(error.response.headers["retry-after"]) >= 1, error.response.headers)
+error = raises("nothing is asked until then", openai.InternalServerError, lambda: chats.create(model="r429/m", messages=user()))
+equal("nothing is asked until then: code", (error.status_code, error.code), (503, "no_provider_available"))
+check("nothing is asked until then: retry-after", int(error.response.headers["retry-after"]) >= 1, error.response.headers)
 sent.clear()
 error = raises("provider says 500", openai.InternalServerError, lambda: chats.create(model="r500/m", messages=user()))
 equal("provider says 500: one request", len(sent), 1)

@@ -45,16 +45,9 @@ pub fn events(text: &str, request: &Value, complete: bool) -> Vec<Vec<u8>> {
         for piece in answer.text.split_inclusive(' ') {
             events.push(delta(json!({"content": piece}), answer.logprobs(request, piece), Value::Null));
         }
-        for (at, (id, name, arguments)) in answer.calls.iter().enumerate() {
-            let call = |function: Value| json!({"tool_calls": [{"index": at, "function": function}]});
-            let mut head = call(json!({"name": name, "arguments": ""}));
-            head["tool_calls"][0]["id"] = json!(id);
-            head["tool_calls"][0]["type"] = json!("function");
-            events.push(delta(head, Value::Null, Value::Null));
-            let characters: Vec<char> = arguments.chars().collect();
-            for piece in characters.chunks(5) {
-                let piece: String = piece.iter().collect();
-                events.push(delta(call(json!({"arguments": piece})), Value::Null, Value::Null));
+        for (at, call) in answer.calls.iter().enumerate() {
+            for fragment in call.fragments(at) {
+                events.push(delta(json!({"tool_calls": [fragment]}), Value::Null, Value::Null));
             }
         }
         if complete {
@@ -72,8 +65,36 @@ pub fn events(text: &str, request: &Value, complete: bool) -> Vec<Vec<u8>> {
 
 struct Answer {
     text: String,
-    /// (id, name, arguments)
-    calls: Vec<(String, String, String)>,
+    calls: Vec<Call>,
+}
+
+/// A call of a function with JSON arguments, or of a custom tool with plain text.
+struct Call {
+    id: String,
+    kind: &'static str,
+    name: String,
+    input: String,
+}
+
+impl Call {
+    /// Where the text of the call stands.
+    fn member(&self) -> &'static str {
+        if self.kind == "custom" { "input" } else { "arguments" }
+    }
+
+    fn whole(&self) -> Value {
+        json!({"id": self.id, "type": self.kind, self.kind: {"name": self.name, self.member(): self.input}})
+    }
+
+    fn fragments(&self, at: usize) -> Vec<Value> {
+        let head = json!({"name": self.name, self.member(): ""});
+        let head = json!({"index": at, "id": self.id, "type": self.kind, self.kind: head});
+        let characters: Vec<char> = self.input.chars().collect();
+        let pieces = characters
+            .chunks(5)
+            .map(|piece| json!({"index": at, self.kind: {self.member(): piece.iter().collect::<String>()}}));
+        std::iter::once(head).chain(pieces).collect()
+    }
 }
 
 impl Answer {
@@ -89,9 +110,7 @@ impl Answer {
     }
 
     fn message(&self) -> Value {
-        let calls = self.calls.iter().map(|(id, name, arguments)| {
-            json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
-        });
+        let calls = self.calls.iter().map(Call::whole);
         match self.calls.is_empty() {
             true => json!({"role": "assistant", "content": self.text, "refusal": null, "annotations": []}),
             false => json!({"role": "assistant", "content": null, "refusal": null, "annotations": [],
@@ -129,19 +148,27 @@ fn count(request: &Value) -> u64 {
 
 /// One call of every tool, or of the one that is chosen or the first where parallel calls are refused. None where there
 /// is a result already, or calls are forbidden.
-fn calls(request: &Value) -> Vec<(String, String, String)> {
+fn calls(request: &Value) -> Vec<Call> {
     let answered =
         request["messages"].as_array().and_then(|turns| turns.last()).is_some_and(|turn| turn["role"] == "tool");
     let choice = &request["tool_choice"];
     if answered || *choice == "none" {
         return Vec::new();
     }
-    let tools = request["tools"].as_array().into_iter().flatten().map(|tool| &tool["function"]);
-    let chosen = tools.filter(|tool| !choice.is_object() || choice["function"]["name"] == tool["name"]);
+    let tools = request["tools"].as_array().into_iter().flatten().map(|tool| match tool["type"].as_str() {
+        Some("custom") => ("custom", &tool["custom"]),
+        _ => ("function", &tool["function"]),
+    });
+    let chosen = tools.filter(|(kind, tool)| !choice.is_object() || choice[kind]["name"] == tool["name"]);
     let limit = if request["parallel_tool_calls"] == false { 1 } else { usize::MAX };
-    let call = |(at, tool): (usize, &Value)| {
-        let arguments = example(&tool["parameters"], &tool["parameters"]).to_string();
-        (format!("call_scripted{at}"), tool["name"].as_str().unwrap_or_default().to_owned(), arguments)
+    let call = |(at, (kind, tool)): (usize, (&'static str, &Value))| Call {
+        id: format!("call_scripted{at}"),
+        kind,
+        name: tool["name"].as_str().unwrap_or_default().to_owned(),
+        input: match kind {
+            "custom" => "ls -l | wc".to_owned(),
+            _ => example(&tool["parameters"], &tool["parameters"]).to_string(),
+        },
     };
     chosen.enumerate().take(limit).map(call).collect()
 }
