@@ -84,12 +84,14 @@ impl Draft {
     pub fn answered_by(&self, target: &Target, first_token: Option<Instant>) {
         let first_token_ms = first_token.map(|at| at.saturating_duration_since(self.began).as_millis() as u64);
         let failovers = self.trail.len().saturating_sub(1) as u32;
+        let reason = self.explanation.lock().as_ref().map(|explanation| explanation.outcome(&target.id));
         self.change(|record| {
             record.provider = target.provider.name.clone();
             record.model.clone_from(&target.model.id);
             record.demo = target.provider.format == Format::Demo;
             record.first_token_ms = first_token_ms;
             record.failovers = failovers;
+            record.reason = reason.unwrap_or_default();
         });
     }
 

@@ -196,23 +196,12 @@ impl Head {
             target_model: facts.target.model.id.clone(),
             task: explanation.task.name.as_str().into(),
             strategy: explanation.plan.strategy.as_str(),
-            reason: reason(facts),
+            reason: explanation.outcome(&facts.target.id),
             attempts: facts.attempts,
             cache,
             warnings,
             explanation: Some(explanation.clone()),
         }
-    }
-}
-
-/// The plan's sentence; if another target than planned answered, that too.
-fn reason(facts: &Facts) -> String {
-    let sentence = facts.explanation.reason();
-    match facts.explanation.plan.candidates.first() {
-        Some(first) if first.target.id != facts.target.id => {
-            format!("{sentence}; it failed, and {} answered", facts.target.id)
-        }
-        _ => sentence.to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::plan::{Candidate, Excluded, Plan};
-use crate::catalog::Origin;
+use crate::catalog::{Origin, TargetId};
 use crate::classify::Task;
 
 /// A decision: the task, and the plan that followed from it.
@@ -25,6 +25,16 @@ impl Explanation {
     /// One sentence.
     pub fn reason(&self) -> &str {
         self.reason.get_or_init(|| self.plan.sentence(self.task.name.as_str()))
+    }
+
+    /// The sentence, and who answered if it was not the one that was planned.
+    pub fn outcome(&self, answered: &TargetId) -> String {
+        match self.plan.candidates.first() {
+            Some(first) if first.target.id != *answered => {
+                format!("{}; it failed, and {answered} answered", self.reason())
+            }
+            _ => self.reason().to_owned(),
+        }
     }
 
     fn write<S: Serializer>(&self, serializer: S, provenance: bool) -> Result<S::Ok, S::Error> {
