@@ -1,6 +1,7 @@
 //! Real client libraries against the real router: their scripts lie in `tests/clients`, `scripts/install-clients` installs
 //! them. A client that is not there is skipped, loudly.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -47,7 +48,8 @@ fn installed(client: &str) -> Option<PathBuf> {
     if home.join(format!("{client}.done")).exists() {
         return Some(home.join(client));
     }
-    eprintln!("SKIPPED {client}: not installed, run scripts/install-clients");
+    // Not `eprintln!`, which the harness keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {client}: not installed, run scripts/install-clients");
     None
 }
 
