@@ -22,8 +22,10 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
         // Metadata belongs to the caller: only our own words in it are hints, all else passes.
         let metadata: Object<'_> = request.read("metadata").ok_or_else(|| Invalid::kind("metadata", "an object"))?;
         for (name, value) in &metadata.0 {
-            if Hints::NAMES.contains(&&**name) {
-                hints.set(name, &text(name, value)?)?;
+            let known = Hints::NAMES.contains(&&**name);
+            // `{"budget": "team-a"}` is somebody's label, not a wrong hint.
+            if known && text(name, value).and_then(|value| hints.set(name, &value)).is_err() {
+                hints.unknown.push(format!("metadata.{name}"));
             }
         }
     }

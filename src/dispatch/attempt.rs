@@ -17,7 +17,7 @@ const ERROR_BYTES: usize = 64 << 10;
 
 /// What a target answered. A stream has content waiting, or is finished without any.
 pub enum Answer {
-    Whole(Response),
+    Whole(Box<Response>),
     Stream(Box<OpenStream>),
 }
 
@@ -75,7 +75,7 @@ pub async fn attempt(
         let body = timeout_at(limits.deadline, incoming.collect())
             .await
             .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
-        return adapter.decode(&body).map(Answer::Whole);
+        return adapter.decode(&body).map(Box::new).map(Answer::Whole);
     }
     let mut stream = OpenStream::new(incoming, adapter, idle);
     timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
@@ -83,7 +83,7 @@ pub async fn attempt(
         return Ok(Answer::Stream(Box::new(stream)));
     }
     // A server that streams although nobody asked: the answer is complete or it is none.
-    whole(stream, limits.deadline).await.map(Answer::Whole)
+    whole(stream, limits.deadline).await.map(Box::new).map(Answer::Whole)
 }
 
 async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Failure> {

@@ -77,7 +77,7 @@ impl Metered {
         };
         match answer {
             Answer::Whole(response) => {
-                let response = settle_whole(response, &facts, &inbound, &draft, store);
+                let response = settle_whole(*response, &facts, &inbound, &draft, store);
                 let tokens = response.usage.as_ref().map_or(0, |usage| usage.completion_tokens);
                 ticket.answered(Instant::now().into_std(), tokens);
                 Source::Whole { facts, response: Arc::new(response) }

@@ -130,6 +130,9 @@ async fn hints_mean_the_same_in_body_metadata_and_headers() {
         .json(&ask("hi"))
         .header("x-stepwell-avoid", "cheap, fast/quick");
     assert_eq!(request.send().await.expect("an answer").headers()["x-stepwell-provider"], "strong");
+    // A label of the caller's own that looks like a hint is no reason to refuse a request.
+    body["metadata"] = json!({"budget": "team-a", "only": "strong"});
+    assert_eq!(chosen(&app, &body).await, "strong");
     // The body wins over headers, context over metadata.
     body["context"] = json!({"only": ["cheap"]});
     let request =

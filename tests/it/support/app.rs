@@ -144,10 +144,6 @@ impl App {
         tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("requests end");
     }
 
-    pub fn gateway(&self) -> &stepwell::gateway::Gateway {
-        &self.running.as_ref().expect("running").gateway
-    }
-
     /// Stops cleanly and starts again on the same file and data.
     pub async fn restart(mut self) -> Self {
         let running = self.running.take().expect("running");

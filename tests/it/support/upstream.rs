@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -127,7 +127,6 @@ impl Act {
 /// One call as it arrived.
 #[derive(Clone, Debug)]
 pub struct Call {
-    pub at: Instant,
     pub head: String,
     pub body: Value,
 }
@@ -225,7 +224,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> std::io::Result<()> 
     stream.set_nodelay(true)?;
     let (head, body) = request(&mut stream).await?;
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    state.calls.lock().push(Call { at: Instant::now(), head, body: body.clone() });
+    state.calls.lock().push(Call { head, body: body.clone() });
     state.changed.notify_waiters();
     let act = state.queue.lock().pop_front().or_else(|| state.always.lock().clone()).expect("something to do");
     let outcome = perform(&mut stream, &act, &body).await;
