@@ -284,7 +284,13 @@ impl Gateway {
             .min();
         match (defeat.failure, defeat.target) {
             (Some(failure), Some(target)) => Error::Upstream {
-                failure,
+                failure: Failure {
+                    // What is not believed is not passed on either.
+                    retry_after: failure
+                        .retry_after
+                        .map(|hint| hint.min(rules.policy(&target.provider).retry.respect_retry_after.0)),
+                    ..failure
+                },
                 target: target.id.clone(),
                 attempts: draft.trail().list(),
                 retry_after,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
 use super::Model;
@@ -139,6 +139,19 @@ impl Provider {
             preset: None,
             fault: None,
         }
+    }
+
+    /// Everything that must not be repeated to anybody: the key, and headers and query parameters named like one.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        /// Shorter values are placeholders such as `none`; replacing them would garble every message.
+        const SHORTEST: usize = 6;
+        let named = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            ["key", "auth", "token", "secret"].iter().any(|word| name.contains(word))
+        };
+        let written = self.headers.iter().chain(&self.query).filter(move |(name, _)| named(name));
+        let key = self.api_key.as_ref().map(|key| key.expose_secret());
+        key.into_iter().chain(written.map(|(_, value)| value.as_str())).filter(|secret| secret.len() >= SHORTEST)
     }
 
     /// The base URL for one model: Azure's older API has the deployment in the path.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
 use super::settings::Policy;
@@ -10,10 +11,12 @@ use crate::catalog::Target;
 use crate::chat::{Assembly, Request, Response};
 use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
-use crate::provider::transport::Transport;
+use crate::provider::transport::{Incoming, Transport};
 
 /// Enough of an error answer to read its reason.
 const ERROR_BYTES: usize = 64 << 10;
+/// The status says what to do; its reason is only worth a short wait.
+const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a target answered. A stream has content waiting, or is finished without any.
 pub enum Answer {
@@ -40,6 +43,19 @@ pub async fn attempt(
     limits: Limits,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Failure> {
+    let answer = exchange(transport, target, policy, request, task, limits, warnings).await;
+    answer.map_err(|failure| failure.without_secrets(&target.provider))
+}
+
+async fn exchange(
+    transport: &Transport,
+    target: &Target,
+    policy: &Policy,
+    request: &Request,
+    task: &str,
+    limits: Limits,
+    warnings: &mut Vec<String>,
+) -> Result<Answer, Failure> {
     let adapter = provider::adapter(target.provider.format);
     let mut outgoing = adapter.encode(request, target, task).map_err(|error| {
         let param = Some(error.param.clone());
@@ -53,7 +69,9 @@ pub async fn attempt(
 
     if !incoming.status.is_success() {
         let (status, headers) = (incoming.status, incoming.headers.clone());
-        let body = timeout_at(first_token, incoming.head(ERROR_BYTES)).await.unwrap_or_default();
+        let body = timeout_at(first_token.min(Instant::now() + ERROR_PATIENCE), incoming.head(ERROR_BYTES))
+            .await
+            .unwrap_or_default();
         let mut failure = adapter.failure(status, &headers, &body, jiff::Timestamp::now().as_second());
         if status.is_redirection() {
             failure = Failure {
@@ -72,9 +90,7 @@ pub async fn attempt(
         _ => request.stream,
     };
     if !is_stream {
-        let body = timeout_at(limits.deadline, incoming.collect())
-            .await
-            .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
+        let body = collect(incoming, first_token, idle, limits).await?;
         return adapter.decode(&body).map(Box::new).map(Answer::Whole);
     }
     let mut stream = OpenStream::new(incoming, adapter, idle);
@@ -84,6 +100,40 @@ pub async fn attempt(
     }
     // A server that streams although nobody asked: the answer is complete or it is none.
     whole(stream, limits.deadline).await.map(Box::new).map(Answer::Whole)
+}
+
+/// The whole body. Its first byte has to come in time (white space that keeps the connection open is none), and silence
+/// ends it as it ends a stream.
+async fn collect(
+    mut incoming: Incoming,
+    first_token: Instant,
+    idle: Duration,
+    limits: Limits,
+) -> Result<Bytes, Failure> {
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let (mut begun, mut limit) = (false, first_token);
+    loop {
+        let late = |_| match begun {
+            false => Failure::new(FailureKind::Timeout, format!("no answer within {:?}", limits.first_token)),
+            true if limit >= limits.deadline => Failure::new(FailureKind::Timeout, "the answer did not end in time"),
+            true => Failure::new(FailureKind::Stalled, format!("the answer stalled for {idle:?}")),
+        };
+        let Some(piece) = timeout_at(limit.min(limits.deadline), incoming.next()).await.map_err(late)? else { break };
+        let piece = piece?;
+        begun = begun || !piece.trim_ascii().is_empty();
+        if begun {
+            limit = Instant::now() + idle;
+        }
+        if first.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Failure> {

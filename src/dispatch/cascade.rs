@@ -3,6 +3,7 @@
 //! A request never waits where another target could answer: moving on is immediate. Only when nobody else is left is
 //! the same target tried again, after a jittered pause and within the provider's retry budget.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,26 @@ pub struct Defeat {
     pub target: Option<Arc<Target>>,
 }
 
+impl Defeat {
+    /// Which of two failures tells the caller what to do. One that passes says "later"; one of a single target ("too long
+    /// for this model") says less than that, unless no target that failed otherwise could do more.
+    fn yields_to(&self, failure: &Failure, target: &Target) -> bool {
+        let (Some(known), Some(before)) = (&self.failure, &self.target) else { return true };
+        let larger = || target.model.context.is_none_or(|window| before.model.context.is_some_and(|w| w <= window));
+        match (passes(known.kind), passes(failure.kind)) {
+            (true, false) => failure.kind == FailureKind::ContextLength && larger(),
+            (false, true) => true,
+            _ => !known.kind.verdict().callers_fault || failure.kind == FailureKind::ContextLength,
+        }
+    }
+}
+
+/// The same request could succeed there later.
+fn passes(kind: FailureKind) -> bool {
+    let verdict = kind.verdict();
+    !verdict.callers_fault && (verdict.retry_here || matches!(kind, FailureKind::Timeout | FailureKind::Stalled))
+}
+
 enum Step {
     Next,
     Again(Duration),
@@ -81,7 +102,8 @@ impl Dispatcher {
         let mut tried = 0;
         // Set by a context-length failure: only larger windows can help.
         let mut window_above = 0;
-        for (index, candidate) in candidates.iter().enumerate() {
+        let mut waiting: VecDeque<&Candidate> = candidates.iter().collect();
+        while let Some(candidate) = waiting.pop_front() {
             if tried >= errand.plan.max_attempts || Instant::now() >= errand.deadline {
                 break;
             }
@@ -89,7 +111,7 @@ impl Dispatcher {
                 continue;
             }
             let policy = (errand.policy)(&candidate.target.provider);
-            let others_left = tried + 1 < errand.plan.max_attempts && index + 1 < candidates.len();
+            let others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
             let mut retries = 0;
             while let Some(mut ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
                 if retries == 0 {
@@ -101,6 +123,7 @@ impl Dispatcher {
                 };
                 let started = ticket.started;
                 warnings.clear();
+                let trying = errand.trail.begin(&candidate.target, started);
                 let result = attempt(
                     &self.transport,
                     &candidate.target,
@@ -117,13 +140,13 @@ impl Dispatcher {
                         if matches!(answer, Answer::Stream(_)) {
                             ticket.first_token(now.into_std());
                         }
-                        errand.trail.add(&candidate.target.id, started, now.into_std(), Some(200), None);
+                        trying.ended(now.into_std(), Some(200), None);
                         let target = candidate.target.clone();
                         return Ok(Delivered { answer, target, ticket, first_token: now, warnings });
                     }
                     Err(failure) => failure,
                 };
-                errand.trail.add(&candidate.target.id, started, now.into_std(), None, Some(&failure));
+                trying.ended(now.into_std(), None, Some(&failure));
                 let opened = ticket.failed(now.into_std(), &failure);
                 drop(ticket);
                 report(candidate, &failure, opened, others_left);
@@ -131,9 +154,12 @@ impl Dispatcher {
                 if failure.kind == FailureKind::ContextLength {
                     window_above = window_above.max(candidate.target.model.context.unwrap_or(0));
                 }
-                let context = failure.kind == FailureKind::ContextLength;
-                // A later failure never hides the caller's own mistake.
-                if defeat.failure.as_ref().is_none_or(|known| !known.kind.verdict().callers_fault) || context {
+                if failure.kind == FailureKind::Connect {
+                    // Nobody is there: the provider's other models come after everybody else's.
+                    let same = |other: &&Candidate| other.target.provider.name == candidate.target.provider.name;
+                    waiting.make_contiguous().sort_by_key(same);
+                }
+                if defeat.yields_to(&failure, &candidate.target) {
                     defeat = Defeat { failure: Some(failure), target: Some(candidate.target.clone()) };
                 }
                 match step {
@@ -173,7 +199,11 @@ impl Dispatcher {
             None => backoff::full_jitter(backoff.start.0, backoff.max.0, retries, fleet::random()),
         };
         let now = Instant::now();
-        if now + wait >= errand.deadline || !self.fleet.may_retry(&candidate.target.provider.name, now.into_std()) {
+        let cools = !self.fleet.admits(&candidate.target, policy, (now + wait).into_std());
+        if now + wait >= errand.deadline
+            || cools
+            || !self.fleet.may_retry(&candidate.target.provider.name, now.into_std())
+        {
             return Step::Next;
         }
         Step::Again(wait)
@@ -194,7 +224,9 @@ fn first_token_limit(candidate: &Candidate, policy: &Policy, errand: &Errand<'_>
     match errand.max_latency {
         Some(latency) if errand.request.stream => limit.min(latency),
         // A plain answer's first byte comes with its last token.
-        Some(latency) => limit.min(latency + (estimate.awaited.saturating_sub(estimate.first_token)) * PATIENCE),
+        Some(latency) => {
+            limit.min(latency.saturating_add(estimate.awaited.saturating_sub(estimate.first_token) * PATIENCE))
+        }
         None => limit,
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::settings::Policy;
 use crate::catalog::{Target, TargetId};
-use crate::provider::failure::{Blow, Failure, Pause};
+use crate::provider::failure::{Blow, Failure, FailureKind, Pause};
 use crate::rank::score::{Availability, Vitals};
 use crate::resilience::backoff::Budget;
 use crate::resilience::breaker::{Breaker, Outcome, Pass, State};
@@ -39,6 +39,8 @@ struct Live {
 struct Dock {
     pending: AtomicU32,
     retries: Mutex<Budget>,
+    /// The account is out, with all its models.
+    cool_down: Mutex<CoolDown>,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -70,7 +72,13 @@ impl Fleet {
         if let Some(dock) = self.providers.get(provider) {
             return dock.clone();
         }
-        let fresh = || Arc::new(Dock { pending: AtomicU32::new(0), retries: Mutex::new(Budget::new(now)) });
+        let fresh = || {
+            Arc::new(Dock {
+                pending: AtomicU32::new(0),
+                retries: Mutex::new(Budget::new(now)),
+                cool_down: Mutex::default(),
+            })
+        };
         self.providers.entry(provider.clone()).or_insert_with(fresh).clone()
     }
 
@@ -80,11 +88,17 @@ impl Fleet {
     }
 
     pub fn status(&self, target: &Target, policy: &Policy, now: Instant) -> Status {
+        let account = self.providers.get(&target.provider.name).and_then(|dock| dock.cooling(now));
+        let cooling = |(until, cause): (Instant, &'static str)| Availability::Cooling { remaining: until - now, cause };
         let Some(station) = self.stations.get(&target.id).map(|station| station.clone()) else {
-            return Status { vitals: Vitals::default(), opened: 0, cause: String::new() };
+            let cause = account.map(|(_, cause)| cause.to_owned()).unwrap_or_default();
+            let availability = account.map(cooling).unwrap_or_default();
+            return Status { vitals: Vitals { availability, ..Vitals::default() }, opened: 0, cause };
         };
         let live = station.live.lock();
-        let availability = if let Some(until) = live.cool_down.active(now) {
+        let availability = if let Some(account) = account {
+            cooling(account)
+        } else if let Some(until) = live.cool_down.active(now) {
             Availability::Cooling { remaining: until - now, cause: live.cool_down.cause }
         } else {
             match live.breaker.state(now) {
@@ -132,7 +146,9 @@ impl Fleet {
             dock.pending.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let pass = {
+        let pass = if dock.cooling(now).is_some() {
+            None
+        } else {
             let mut live = station.live.lock();
             if live.cool_down.active(now).is_some() { None } else { live.breaker.admit(&policy.breaker, now) }
         };
@@ -153,6 +169,12 @@ impl Fleet {
         })
     }
 
+    /// Whether a target would take a request at that time, as far as is known now.
+    pub fn admits(&self, target: &Target, policy: &Policy, at: Instant) -> bool {
+        let vitals = self.vitals(target, policy, at);
+        matches!(vitals.availability, Availability::Closed | Availability::HalfOpen)
+    }
+
     /// Takes one retry from a provider's budget.
     pub fn may_retry(&self, provider: &Arc<str>, now: Instant) -> bool {
         self.dock(provider, now).retries.lock().spend(now)
@@ -160,12 +182,22 @@ impl Fleet {
 
     /// A reload may have brought new keys: cool-downs because of the old ones end.
     pub fn forgive_credentials(&self) {
+        for dock in &self.providers {
+            *dock.cool_down.lock() = CoolDown::default();
+        }
         for station in &self.stations {
             let mut live = station.live.lock();
             if matches!(live.cool_down.cause, "credential" | "quota_exhausted") {
                 live.cool_down = CoolDown::default();
             }
         }
+    }
+}
+
+impl Dock {
+    fn cooling(&self, now: Instant) -> Option<(Instant, &'static str)> {
+        let cool_down = self.cool_down.lock();
+        cool_down.active(now).map(|until| (until, cool_down.cause))
     }
 }
 
@@ -236,6 +268,15 @@ impl Ticket {
             (Pause::None, _) | (Pause::OnlyIfHinted, None) => None,
         };
         if let Some(pause) = pause {
+            // An unknown key or an empty account is the same for every model; a 403 or a quota with a wait need not be.
+            let account = match failure.kind {
+                FailureKind::Credential => failure.status == Some(401),
+                FailureKind::QuotaExhausted => failure.retry_after.is_none(),
+                _ => false,
+            };
+            if account {
+                self.dock.cool_down.lock().extend(now, pause, random(), failure.kind.as_str());
+            }
             self.station.live.lock().cool_down.extend(now, pause, random(), failure.kind.as_str());
         }
         self.judge(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::catalog::TargetId;
+use crate::catalog::{Format, Target, TargetId};
 use crate::provider::failure::{Failure, FailureKind};
 
 /// One try at one target.
@@ -13,6 +13,12 @@ use crate::provider::failure::{Failure, FailureKind};
 pub struct Attempt {
     #[serde(skip)]
     pub target: TargetId,
+    /// Played by the embedded demo provider.
+    #[serde(skip)]
+    pub demo: bool,
+    /// Nobody waited for its end.
+    #[serde(skip)]
+    pub abandoned: bool,
     pub provider: String,
     pub model: String,
     /// The provider's HTTP status, if there was one.
@@ -38,25 +44,9 @@ impl Trail {
         Self { began, attempts: Mutex::new(Vec::new()) }
     }
 
-    /// Notes a finished attempt.
-    pub fn add(
-        &self,
-        target: &TargetId,
-        started: Instant,
-        now: Instant,
-        status: Option<u16>,
-        failure: Option<&Failure>,
-    ) {
-        self.attempts.lock().push(Attempt {
-            target: target.clone(),
-            provider: target.provider().to_owned(),
-            model: target.model().to_owned(),
-            status: failure.map_or(status, |failure| failure.status),
-            kind: failure.map(|failure| failure.kind),
-            started_ms: millis(started.saturating_duration_since(self.began)),
-            duration_ms: millis(now.saturating_duration_since(started)),
-            message: failure.map(|failure| failure.message.clone()),
-        });
+    /// An attempt begins. Dropped without a word, it is noted as one that nobody waited for.
+    pub fn begin<'a>(&'a self, target: &'a Target, started: Instant) -> Trying<'a> {
+        Trying { trail: self, target, started, noted: false }
     }
 
     /// An answer that was noted as good has failed after all: its stream was cut.
@@ -78,6 +68,45 @@ impl Trail {
 
     pub fn list(&self) -> Vec<Attempt> {
         self.attempts.lock().clone()
+    }
+}
+
+/// An attempt under way.
+pub struct Trying<'a> {
+    trail: &'a Trail,
+    target: &'a Target,
+    started: Instant,
+    noted: bool,
+}
+
+impl Trying<'_> {
+    pub fn ended(mut self, now: Instant, status: Option<u16>, failure: Option<&Failure>) {
+        self.note(now, status, failure, false);
+    }
+
+    fn note(&mut self, now: Instant, status: Option<u16>, failure: Option<&Failure>, abandoned: bool) {
+        self.noted = true;
+        let id = &self.target.id;
+        self.trail.attempts.lock().push(Attempt {
+            target: id.clone(),
+            demo: self.target.provider.format == Format::Demo,
+            abandoned,
+            provider: id.provider().to_owned(),
+            model: id.model().to_owned(),
+            status: failure.map_or(status, |failure| failure.status),
+            kind: failure.map(|failure| failure.kind),
+            started_ms: millis(self.started.saturating_duration_since(self.trail.began)),
+            duration_ms: millis(now.saturating_duration_since(self.started)),
+            message: failure.map(|failure| failure.message.clone()),
+        });
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        if !self.noted {
+            self.note(Instant::now(), None, None, true);
+        }
     }
 }
 

@@ -83,7 +83,7 @@ impl Draft {
     /// A target answers.
     pub fn answered_by(&self, target: &Target, first_token: Option<Instant>) {
         let first_token_ms = first_token.map(|at| at.saturating_duration_since(self.began).as_millis() as u64);
-        let failovers = self.trail.len().saturating_sub(1) as u32;
+        let failovers = failed_targets(&self.trail.list(), target);
         let reason = self.explanation.lock().as_ref().map(|explanation| explanation.outcome(&target.id));
         self.change(|record| {
             record.provider = target.provider.name.clone();
@@ -116,16 +116,27 @@ impl Draft {
 
     /// The request got no answer.
     pub fn refused(&self, error: &Error) {
-        let status = if self.trail.is_empty() { Status::Rejected } else { Status::Failed };
+        let mut status = if self.trail.is_empty() { Status::Rejected } else { Status::Failed };
+        if let (None, Some(explanation)) = (self.explanation(), error.explanation()) {
+            // Somebody else's decision, shared.
+            self.decided(explanation);
+        }
+        if let Error::Upstream { target, attempts, .. } = error {
+            status = Status::Failed;
+            let demo = attempts.iter().any(|attempt| attempt.target == *target && attempt.demo);
+            self.change(|record| {
+                record.demo = demo;
+                record.provider = target.provider().into();
+                record.model = target.model().to_owned();
+            });
+        }
         let last = self.trail.list().pop();
         self.change(|record| {
             record.status = status;
             record.error = Some(error.code().to_owned());
             record.http_status = error.status();
             if let Some(last) = last {
-                record.demo = record.demo || last.provider == "demo";
-                record.provider = last.provider.into();
-                record.model = last.model;
+                asked(record, last);
             }
             record.failovers = 0;
         });
@@ -156,6 +167,11 @@ impl Draft {
         if record.total_ms == 0 {
             record.total_ms = self.began.elapsed().as_millis() as u64;
         }
+        if record.provider.is_empty()
+            && let Some(last) = self.trail.list().pop()
+        {
+            asked(&mut record, last);
+        }
         record.attempts = self.trail.list().into_iter().map(row).collect();
         let id = record.id.clone();
         self.ledger.append(record);
@@ -176,12 +192,30 @@ impl Drop for Draft {
     }
 }
 
+/// Who was asked last, where nobody answered.
+fn asked(record: &mut Record, last: Attempt) {
+    record.demo = last.demo;
+    record.provider = last.provider.into();
+    record.model = last.model;
+}
+
+/// Targets that failed before `answering` did not. A second try at the same one is no failover.
+fn failed_targets(attempts: &[Attempt], answering: &Target) -> u32 {
+    let others = attempts.iter().enumerate().filter(|(index, attempt)| {
+        attempt.target != answering.id && attempts[..*index].iter().all(|before| before.target != attempt.target)
+    });
+    others.count() as u32
+}
+
 fn row(attempt: Attempt) -> AttemptRow {
     AttemptRow {
         provider: attempt.provider,
         model: attempt.model,
         status: attempt.status,
-        kind: attempt.kind.map(|kind| kind.as_str().to_owned()),
+        kind: match attempt.kind {
+            None if attempt.abandoned => Some("client_closed".to_owned()),
+            kind => kind.map(|kind| kind.as_str().to_owned()),
+        },
         started_ms: attempt.started_ms,
         duration_ms: attempt.duration_ms,
         message: attempt.message,

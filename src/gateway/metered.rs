@@ -110,6 +110,7 @@ impl Metered {
                 Ok(None)
             }
             Err(failure) => {
+                let failure = failure.without_secrets(&self.facts.target.provider);
                 let now = Instant::now().into_std();
                 self.ticket.failed(now, &failure);
                 self.draft.trail().spoil(now, &failure);

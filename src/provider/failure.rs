@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use crate::catalog::Provider;
 use crate::chat::Object;
 
 /// What went wrong at a provider. The names appear in headers, logs, metrics and the ledger.
@@ -189,6 +190,18 @@ impl Failure {
 
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::new(FailureKind::Malformed, message)
+    }
+
+    /// Takes the provider's secrets out of its words: an error may quote the request that caused it.
+    pub fn without_secrets(mut self, provider: &Provider) -> Self {
+        for secret in provider.secrets() {
+            if self.message.contains(secret) {
+                self.message = self.message.replace(secret, "[secret]");
+            }
+            self.code = self.code.filter(|code| !code.contains(secret));
+            self.param = self.param.filter(|param| !param.contains(secret));
+        }
+        self
     }
 
     /// Reads a provider's error answer: OpenAI's shape and every near relative (protocol notes, section 5).

@@ -220,3 +220,116 @@ async fn a_limit_on_requests_in_flight_sends_the_rest_elsewhere() {
     });
     assert_eq!((first.as_str(), second.as_str()), ("slow first", "second"));
 }
+
+#[tokio::test]
+async fn a_second_try_at_the_same_target_is_an_attempt_but_no_failover() {
+    let one = upstream().await;
+    let app = app("providers: { one: { format: openai, base_url: '{0}', models: [ { id: m1 } ] } }", &[&one]).await;
+    one.then(status(500));
+    let (_, headers, _) = app.chat(&ask("hi")).await;
+    let row = app.row(&headers).await;
+    assert_eq!((row["attempts"].as_array().map(Vec::len), row["failovers"].as_u64()), (Some(2), Some(0)), "{row}");
+}
+
+#[tokio::test]
+async fn an_error_whose_body_never_ends_is_not_waited_for() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(TWO, &[&one, &two]).await;
+    one.always(raw(503, "application/json", "{\"error\":").unfinished());
+    let began = Instant::now();
+    assert_eq!(app.say("hi").await, "hello from upstream");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(two.count(), 1);
+}
+
+#[tokio::test]
+async fn a_plain_answer_that_stops_in_the_middle_is_left_at_the_idle_limit() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(&format!("{TWO}timeouts: {{ first_token: 2s, between_tokens: 300ms }}\n"), &[&one, &two]).await;
+    two.always(chat("second"));
+    for act in [raw(200, "application/json", "{\"id\":").unfinished(), raw(200, "application/json", "").unfinished()] {
+        one.then(act);
+        let began = Instant::now();
+        assert_eq!(app.say("hi").await, "second");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_target_that_will_still_be_cooling() {
+    let one = upstream().await;
+    let yaml = "providers: { one: { format: openai, base_url: '{0}', models: [ { id: m1 } ] } }\nretry: { backoff: { start: 4s, max: 4s } }";
+    let app = app(yaml, &[&one]).await;
+    one.always(status(429));
+    let began = Instant::now();
+    let (status, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(status, 429, "{body}");
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(headers.contains_key("retry-after"));
+    assert_eq!(one.count(), 1);
+}
+
+#[tokio::test]
+async fn an_absurd_retry_after_is_not_passed_on() {
+    let one = upstream().await;
+    let app = app("providers: { one: { format: openai, base_url: '{0}', models: [ { id: m1 } ] } }", &[&one]).await;
+    for hint in ["315360000", "999999999999999d", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        one.then(status(429).header("retry-after", hint));
+        let (status, headers, body) = app.chat(&ask("hi")).await;
+        let wait: u64 = headers["retry-after"].to_str().expect("text").parse().expect("seconds");
+        assert!(matches!(status, 429 | 503) && wait <= 300, "{hint}: {wait} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_not_tried_with_the_providers_other_models() {
+    let (one, two) = (upstream().await, upstream().await);
+    let yaml = TWO.replace("models: [ { id: m1,", "api_key: wrong, models: [ { id: m8 }, { id: m9 }, { id: m1,");
+    let app = app(&yaml, &[&one, &two]).await;
+    one.always(status(401));
+    assert_eq!(app.say("hi").await, "hello from upstream");
+    assert_eq!((one.count(), two.count()), (1, 1));
+    for index in 0..3 {
+        assert_eq!(state(&app, index).await, "cooling", "the credential is cooled, not one model");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_is_not_hidden_by_what_another_target_cannot_do() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(TWO, &[&one, &two]).await;
+    one.always(raw(
+        400,
+        "application/json",
+        json!({"error": {"message": "x", "code": "context_length_exceeded"}}).to_string(),
+    ));
+    two.always(status(503));
+    let (status, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(status, 503, "the larger model could take it later: {body}");
+    assert!(!headers.contains_key("x-should-retry"));
+}
+
+#[tokio::test]
+async fn a_key_that_a_provider_repeats_in_an_error_reaches_nobody() {
+    let one = upstream().await;
+    let app = app(
+        "providers: { one: { format: openai, base_url: '{0}', api_key: sk-canary-1234, models: [ { id: m1 } ] } }",
+        &[&one],
+    )
+    .await;
+    let echo = json!({"error": {"message": "bad header: Bearer sk-canary-1234", "param": "sk-canary-1234", "code": "sk-canary-1234"}});
+    one.always(raw(400, "application/json", echo.to_string()));
+    let (status, headers, body) = app.chat(&ask("hi")).await;
+    assert_eq!(status, 400);
+    let row = app.row(&headers).await;
+    assert!(!body.to_string().contains("canary") && !row.to_string().contains("canary"), "{body} {row}");
+}
+
+#[tokio::test]
+async fn a_dead_provider_does_not_use_up_the_attempts() {
+    let two = upstream().await;
+    let dead = TWO.replace("{0}", "http://127.0.0.1:9/v1").replace("{1}", "{0}");
+    let yaml = dead.replace("models: [ { id: m1,", "models: [ { id: m7 }, { id: m8 }, { id: m9 }, { id: m1,");
+    let app = app(&yaml, &[&two]).await;
+    assert_eq!(app.say("hi").await, "hello from upstream");
+}

@@ -23,6 +23,8 @@ pub struct Act {
     slice: usize,
     /// Pause between two pieces of a stream.
     pace: Duration,
+    /// Bytes that `content-length` announces and that never come.
+    missing: usize,
 }
 
 #[derive(Clone)]
@@ -60,6 +62,7 @@ pub fn chat(text: &str) -> Act {
         end: End::Clean,
         slice: 0,
         pace: Duration::ZERO,
+        missing: 0,
     }
 }
 
@@ -112,6 +115,11 @@ impl Act {
     pub fn paced(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
+    }
+    /// Announces more than it sends, and leaves the connection open.
+    pub fn unfinished(mut self) -> Self {
+        self.missing = 1000;
+        self.stall()
     }
     /// Closes the connection after the content, without the end that the protocol wants.
     pub fn cut(mut self) -> Self {
@@ -289,7 +297,7 @@ async fn perform(stream: &mut TcpStream, act: &Act, request: &Value) -> std::io:
         if chunked {
             head.push_str("transfer-encoding: chunked\r\n");
         } else {
-            head.push_str(&format!("content-length: {}\r\n", pieces.iter().map(Vec::len).sum::<usize>()));
+            head.push_str(&format!("content-length: {}\r\n", pieces.iter().map(Vec::len).sum::<usize>() + act.missing));
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes()).await?;
