@@ -14,6 +14,9 @@ use crate::provider::failure::{Failure, FailureKind};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// Longest message, in characters.
+const MAX_MESSAGE: usize = 4000;
+
 /// An error on its way to a client.
 #[derive(Debug)]
 pub struct ApiError {
@@ -75,8 +78,10 @@ impl ApiError {
         let mut details = self.details.clone();
         details.insert("request_id".to_owned(), json!(request_id));
         details.entry("attempts").or_insert_with(|| json!([]));
+        // Some messages quote the caller.
+        let message: String = self.message.chars().take(MAX_MESSAGE).collect();
         json!({"error": {
-            "message": self.message,
+            "message": message,
             "type": self.kind,
             "param": self.param,
             "code": self.code,

@@ -61,17 +61,37 @@ fn openrouter(provider: &Object<'_>, hints: &mut Hints) -> Result<(), Error> {
         hints.only = only;
     }
     hints.avoid.extend(ignore);
-    if let Some(sort) = provider.read::<String>("sort") {
+    if provider.get("sort").is_some_and(|sort| sort.get() != "null") {
+        let sort: String = provider.read("sort").ok_or_else(|| Invalid::kind("provider.sort", "a string"))?;
         let strategy =
             Strategy::parse(&sort).ok_or_else(|| bad("provider.sort", "expected price, throughput or latency"))?;
         hints.strategy = hints.strategy.or(Some(strategy));
     }
-    hints.no_fallbacks = provider.read("allow_fallbacks") == Some(false);
-    hints.require_parameters = provider.read("require_parameters") == Some(true);
-    if let Some(price) = provider.read::<Object<'_>>("max_price") {
-        let amount = |name: &str| price.read::<f64>(name).or_else(|| price.read::<String>(name)?.parse().ok());
-        hints.max_prompt_price = amount("prompt");
-        hints.max_completion_price = amount("completion");
+    let flag = |name: &str| match provider.get(name).map(serde_json::value::RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(_) => {
+            let flag: Option<bool> = provider.read(name);
+            flag.map(Some).ok_or_else(|| Invalid::kind(format!("provider.{name}"), "a boolean"))
+        }
+    };
+    hints.no_fallbacks = flag("allow_fallbacks")? == Some(false);
+    hints.require_parameters = flag("require_parameters")? == Some(true);
+    if provider.get("max_price").is_some_and(|price| price.get() != "null") {
+        let price: Object<'_> =
+            provider.read("max_price").ok_or_else(|| Invalid::kind("provider.max_price", "an object"))?;
+        // A limit that cannot be read must not be ignored.
+        let amount = |name: &str| match price.get(name).map(serde_json::value::RawValue::get) {
+            None | Some("null") => Ok(None),
+            Some(_) => {
+                let amount = price.read::<f64>(name).or_else(|| price.read::<String>(name)?.parse().ok());
+                let amount = amount.filter(|amount| *amount >= 0.0);
+                amount.map(Some).ok_or_else(|| {
+                    Invalid::kind(format!("provider.max_price.{name}"), "USD per million tokens, 0 or more")
+                })
+            }
+        };
+        hints.max_prompt_price = amount("prompt")?;
+        hints.max_completion_price = amount("completion")?;
     }
     for (name, _) in &provider.0 {
         let known = ["order", "only", "ignore", "sort", "allow_fallbacks", "require_parameters", "max_price"];

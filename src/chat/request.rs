@@ -17,6 +17,28 @@ use super::prompt::Prompt;
 /// Nesting beyond which a body is refused. Tool schemas in the wild stay below 40.
 const MAX_DEPTH: usize = 128;
 
+/// Members that decide where a request goes, what it may cost or whether it is cached.
+const READ: [&str; 18] = [
+    "model",
+    "models",
+    "messages",
+    "stream",
+    "stream_options",
+    "context",
+    "provider",
+    "metadata",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "temperature",
+    "tools",
+    "tool_choice",
+    "functions",
+    "response_format",
+    "modalities",
+    "store",
+];
+
 /// Why a body is not a request: which member, why, and what to do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{message}")]
@@ -110,9 +132,7 @@ impl Request {
                 Invalid::json(format!("the body is not valid JSON: {error}"))
             }
         })?;
-        if let Some(name) =
-            object.duplicate(&["model", "models", "messages", "stream", "context", "provider", "max_tokens"])
-        {
+        if let Some(name) = object.duplicate(&READ) {
             return Err(Invalid {
                 param: Some(name.to_owned()),
                 ..Invalid::json(format!("`{name}` appears twice in the body"))
