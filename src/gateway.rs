@@ -11,7 +11,7 @@ pub mod reply;
 pub mod snapshot;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -53,6 +53,35 @@ pub struct Inbound {
     pub no_store: bool,
     /// `cache-control: no-cache`: do not read, but write.
     pub refresh: bool,
+    pub delivery: Arc<Delivery>,
+}
+
+/// What the caller has been told before there was an answer. Decides what a row says about a request that gets none.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// The 200 of a stream went out early, to keep the connection alive.
+    began: AtomicBool,
+    /// The server ended the request, because it stops itself.
+    stopped: AtomicBool,
+}
+
+impl Delivery {
+    pub fn begin(&self) {
+        self.began.store(true, Ordering::Relaxed);
+    }
+
+    /// Call before the request's future is dropped.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_begun(&self) -> bool {
+        self.began.load(Ordering::Relaxed)
+    }
+
+    pub fn was_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
 }
 
 pub struct Gateway {
@@ -105,11 +134,11 @@ impl Gateway {
     }
 
     /// A request that could not even be read is a row too.
-    pub fn refuse(&self, id: &str, began: Instant, error: &Error) {
+    pub fn refuse(&self, id: &str, began: Instant, http_status: u16, code: &str) {
         let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
         record.status = Status::Rejected;
-        record.http_status = error.status();
-        record.error = Some(error.code().to_owned());
+        record.http_status = http_status;
+        record.error = Some(code.to_owned());
         record.total_ms = began.elapsed().as_millis() as u64;
         self.ledger.append(record);
     }
@@ -136,6 +165,7 @@ impl Gateway {
     pub fn route(&self, inbound: &Inbound) -> Result<Explanation, Error> {
         let rules = self.rules();
         let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
+        rules.check_hints(&inbound.hints)?;
         Ok(self.decide(&rules, inbound, &selection))
     }
 
@@ -155,6 +185,8 @@ impl Gateway {
         };
         if !inbound.refresh
             && let Some(entry) = cache.get(&key)
+            // A reload may have taken the target away: what it said is not served any more.
+            && rules.index.target(&format!("{}/{}", entry.provider, entry.model)).is_some()
         {
             return Ok(Reply::hit(&entry, &inbound, draft));
         }
@@ -188,6 +220,8 @@ impl Gateway {
                 .boxed()
             };
             let (flight, leads) = self.flights.join(key, start);
+            // Whoever takes over after a failed leader pays for a call of its own.
+            draft.cache(if leads { CacheUse::Miss } else { CacheUse::Coalesced });
             let result = flight.start().await;
             match result {
                 Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),

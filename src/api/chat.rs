@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions`: bytes in, an answer or an event stream out.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -31,10 +31,9 @@ pub async fn completions(
     let inbound = match inbound(&gateway, &headers, body, began).await {
         Ok(inbound) => inbound,
         Err(unread) => {
-            if let Unread::Refused(error) = &unread {
-                gateway.refuse(&id, began, error);
-            }
-            return ApiError::from(unread).respond(&id);
+            let error = ApiError::from(unread);
+            gateway.refuse(&id, began, error.status().as_u16(), error.code().unwrap_or_default());
+            return error.respond(&id);
         }
     };
     let warnings: Vec<String> =
@@ -46,18 +45,25 @@ pub async fn completions(
         explain: inbound.hints.explain,
         cut: operations.cut(),
     };
-    if !inbound.request.stream {
-        return match gateway.complete(inbound).await {
-            Ok(reply) => respond(reply, options, began, warnings),
-            Err(error) => ApiError::from(error).respond(&id),
-        };
-    }
     // The 200 is held back until there is content, so that a failure before it is still a status: but not for ever.
+    let patience = if inbound.request.stream { sse::KEEP_ALIVE } else { Duration::MAX };
+    let delivery = inbound.delivery.clone();
     let mut pending: sse::Pending = Box::pin(async move { gateway.complete(inbound).await });
-    match tokio::time::timeout(sse::KEEP_ALIVE, &mut pending).await {
+    let result = tokio::select! {
+        biased;
+        result = tokio::time::timeout(patience, &mut pending) => result,
+        () = operations.cut().cancelled_owned() => {
+            delivery.stop();
+            return ApiError::unavailable("shutting_down", "the router is shutting down").respond(&id);
+        }
+    };
+    match result {
         Ok(Ok(reply)) => respond(reply, options, began, warnings),
         Ok(Err(error)) => ApiError::from(error).respond(&id),
-        Err(_) => event_stream(sse::patient_body(pending, options)),
+        Err(_) => {
+            delivery.begin();
+            event_stream(sse::patient_body(pending, delivery, options))
+        }
     }
 }
 
@@ -107,6 +113,7 @@ pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: 
         partition: "".into(),
         no_store: says("no-store"),
         refresh: says("no-cache"),
+        delivery: Arc::default(),
     })
 }
 
@@ -144,7 +151,7 @@ async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiE
 }
 
 /// How long a client may take to send its body (faults C02).
-const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 fn respond(reply: Reply, options: sse::Options, began: Instant, mut warnings: Vec<String>) -> Response {
     let Reply { head, body } = reply;
@@ -176,6 +183,9 @@ fn respond(reply: Reply, options: sse::Options, began: Instant, mut warnings: Ve
     response
 }
 
+/// Longest `x-stepwell-warnings`, in characters.
+const MAX_WARNINGS: usize = 2000;
+
 fn event_stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -199,7 +209,9 @@ fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[St
         .insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
     put(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
     if !warnings.is_empty() {
-        put(headers, "x-stepwell-warnings", &warnings.join("; "));
+        // Some of them quote the caller: bounded, because clients and proxies refuse long headers.
+        let text: String = warnings.join("; ").chars().take(MAX_WARNINGS).collect();
+        put(headers, "x-stepwell-warnings", &text);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, interrupted};
 use crate::chat::{Chunk, Usage};
+use crate::gateway::Delivery;
 use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply, ReplyStream};
 
@@ -48,7 +49,7 @@ pub fn body(head: &Head, stream: Box<ReplyStream>, options: Options) -> Body {
 
 /// The body of a reply that takes long: comments until it is there, then the same as [`body`]. A failure becomes an error
 /// event, because the status is already sent.
-pub fn patient_body(mut pending: Pending, options: Options) -> Body {
+pub fn patient_body(mut pending: Pending, delivery: Arc<Delivery>, options: Options) -> Body {
     Body::from_stream(async_stream::stream! {
         yield Ok::<Bytes, std::convert::Infallible>(comment());
         let mut cut = std::pin::pin!(options.cut.clone().cancelled_owned());
@@ -60,6 +61,8 @@ pub fn patient_body(mut pending: Pending, options: Options) -> Body {
                     Err(_) => yield Ok(comment()),
                 },
                 () = &mut cut => {
+                    delivery.stop();
+                    drop(pending);
                     yield Ok(event(&super::error::shutting_down(&options.request_id)));
                     return;
                 }

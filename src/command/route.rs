@@ -37,6 +37,7 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
         partition: "".into(),
         no_store: true,
         refresh: false,
+        delivery: std::sync::Arc::default(),
     };
     let explanation = gateway.route(&inbound).map_err(|error: Error| Exit::new(Exit::FAILED, error.to_string()))?;
     if as_json {

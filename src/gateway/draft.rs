@@ -7,8 +7,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
-use super::Inbound;
 use super::error::Error;
+use super::{Delivery, Inbound};
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
 use crate::dispatch::trail::{Attempt, Trail};
@@ -24,6 +24,7 @@ pub struct Draft {
     open: Arc<DashMap<Arc<str>, u32>>,
     trail: Trail,
     began: Instant,
+    delivery: Arc<Delivery>,
     record: Mutex<Option<Record>>,
     explanation: Mutex<Option<Arc<Explanation>>>,
 }
@@ -40,6 +41,7 @@ impl Draft {
             open,
             trail: Trail::new(inbound.began),
             began: inbound.began,
+            delivery: inbound.delivery.clone(),
             record: Mutex::new(Some(record)),
             explanation: Mutex::new(None),
         })
@@ -116,6 +118,7 @@ impl Draft {
 
     /// The request got no answer.
     pub fn refused(&self, error: &Error) {
+        let begun = self.delivery.has_begun();
         let mut status = if self.trail.is_empty() { Status::Rejected } else { Status::Failed };
         if let (None, Some(explanation)) = (self.explanation(), error.explanation()) {
             // Somebody else's decision, shared.
@@ -134,7 +137,7 @@ impl Draft {
         self.change(|record| {
             record.status = status;
             record.error = Some(error.code().to_owned());
-            record.http_status = error.status();
+            record.http_status = if begun { 200 } else { error.status() };
             if let Some(last) = last {
                 asked(record, last);
             }
@@ -162,6 +165,18 @@ impl Draft {
         });
     }
 
+    /// There is no answer and nobody waits for one any more.
+    fn left(&self) {
+        let seen = |status| if self.delivery.has_begun() { 200 } else { status };
+        if std::thread::panicking() {
+            self.close(Status::Failed, seen(500), Some("internal_error"));
+        } else if self.delivery.was_stopped() {
+            self.close(Status::Failed, seen(503), Some("shutting_down"));
+        } else {
+            self.close(Status::ClientClosed, 499, Some("client_closed_request"));
+        }
+    }
+
     fn write(&self) {
         let Some(mut record) = self.record.lock().take() else { return };
         if record.total_ms == 0 {
@@ -187,7 +202,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // Nobody said how it ended: whoever waited for it is gone.
-        self.close(Status::ClientClosed, 499, Some("client_closed_request"));
+        self.left();
         self.write();
     }
 }
@@ -238,7 +253,7 @@ impl Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         if let Some(draft) = &self.0 {
-            draft.close(Status::ClientClosed, 499, Some("client_closed_request"));
+            draft.left();
         }
     }
 }

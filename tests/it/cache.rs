@@ -243,3 +243,70 @@ async fn what_a_stream_carried_in_pieces_is_whole_when_it_is_served_again() {
     assert_eq!(tokens(&replayed.chunks[0]["choices"][0]), ["one ", "two ", "three"], "{}", replayed.raw);
     assert_eq!(one.count(), 1);
 }
+
+#[tokio::test]
+async fn a_follower_that_takes_over_is_a_request_of_its_own() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.then(chat("one two three four five six").paced(Duration::from_millis(50)).cut());
+    let leader = ask("hi");
+    let (streamed, (_, headers, body)) = tokio::join!(app.stream(&leader), async {
+        one.called(1).await;
+        app.chat(&leader).await
+    });
+    assert!(streamed.error().is_some());
+    assert_eq!(body["choices"][0]["message"]["content"], "hello from upstream", "{body}");
+    assert_eq!((&headers["x-stepwell-cache"], one.count()), (&"miss".parse().expect("value"), 2));
+    let row = app.row(&headers).await;
+    assert_eq!((row["cache"].as_str(), row["cost_usd"].as_f64()), (Some("miss"), Some(0.000016)), "{row}");
+}
+
+#[tokio::test]
+async fn a_follower_of_a_failure_has_a_row_that_says_so() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(status(400).after(Duration::from_millis(200)));
+    let body = ask("hi");
+    let (_, (_, headers, _)) = tokio::join!(app.chat(&body), async {
+        one.called(1).await;
+        app.chat(&body).await
+    });
+    assert_eq!(one.count(), 1);
+    let row = app.row(&headers).await;
+    assert_eq!(
+        (row["status"].as_str(), row["provider"].as_str(), row["cache"].as_str(), row["task"].as_str()),
+        (Some("failed"), Some("one"), Some("coalesced"), Some("general")),
+        "{row}"
+    );
+}
+
+#[tokio::test]
+async fn a_follower_that_leaves_costs_nothing() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.then(chat("one two three four five six").paced(Duration::from_millis(50)).cut());
+    let body = ask("hi");
+    let (_, follower) = tokio::join!(app.stream(&body), async {
+        one.called(1).await;
+        app.stream(&body).await
+    });
+    let row = app.row(&follower.headers).await;
+    assert_eq!(
+        (row["status"].as_str(), row["cache"].as_str(), row["cost_usd"].as_f64()),
+        (Some("interrupted"), Some("coalesced"), Some(0.0)),
+        "{row}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_of_a_provider_that_is_gone_is_not_served() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(ONE, &[&one]).await;
+    assert_eq!(cache_of(&app, &ask("hi")).await, "miss");
+    app.rewrite(&ONE.replace("one:", "two:"), &[&two]);
+    while app.get("/gateway/status").await["configuration_version"] != 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(cache_of(&app, &ask("hi")).await, "miss");
+    assert_eq!((one.count(), two.count()), (1, 1));
+}

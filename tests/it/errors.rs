@@ -159,3 +159,86 @@ async fn a_model_is_found_under_every_base_url_that_people_type() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_decides_about_money_or_the_cache_may_not_stand_twice() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    for twice in [
+        "\"n\":1,\"n\":5",
+        "\"max_completion_tokens\":1,\"max_completion_tokens\":9",
+        "\"temperature\":0,\"temperature\":2",
+        "\"tools\":[],\"tools\":[]",
+    ] {
+        let body = format!("{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}],{twice}}}");
+        let post = app.client.post(format!("{}/v1/chat/completions", app.url)).body(body);
+        let response = post.send().await.expect("an answer");
+        assert_eq!(response.status(), 400, "{twice}");
+    }
+    assert_eq!(one.count(), 0);
+}
+
+#[tokio::test]
+async fn a_request_with_two_lengths_can_smuggle_nothing() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    let body = ask("hi").to_string();
+    // By its `content-length` the request includes the second one; by its chunks it does not.
+    let second = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n{second}",
+        body.len() + second.len(),
+        body.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(app.url.trim_start_matches("http://")).await.expect("a connection");
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(std::time::Duration::from_secs(5), stream.read_to_end(&mut answer));
+    let _ = read.await.expect("the connection is closed");
+    let answers = String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count();
+    assert_eq!(answers, 1, "what follows on such a connection is not believed");
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_read_is_never_ignored() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    for provider in [
+        json!({"max_price": {"prompt": "cheap"}}),
+        json!({"max_price": {"completion": -1}}),
+        json!({"max_price": 3}),
+        json!({"allow_fallbacks": "false"}),
+        json!({"require_parameters": 1}),
+        json!({"sort": {"by": "price"}}),
+    ] {
+        let mut body = ask("hi");
+        body["provider"] = provider.clone();
+        let (status, _, body) = app.chat(&body).await;
+        assert_eq!(status, 400, "{provider}: {body}");
+        check_shape(&body);
+    }
+    let mut body = ask("hi");
+    body["context"] = json!({"max_latency": "1e30", "task": "nonsense"});
+    assert_eq!(app.chat(&body).await.0, 400);
+    body["context"] = json!({"task": "nonsense"});
+    assert_eq!(app.post("/v1/route", &body).await.status(), 400, "what is explained is what happens");
+    body["context"] = json!({"max_latency": "18446744073709549568000"});
+    body["max_tokens"] = json!(u64::MAX);
+    assert_eq!(app.chat(&body).await.0, 200);
+}
+
+#[tokio::test]
+async fn what_a_caller_wrote_never_swells_headers_or_errors() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    let mut body = ask("hi");
+    body["context"] = json!({"x".repeat(100_000): 1});
+    let (status, headers, _) = app.chat(&body).await;
+    assert_eq!(status, 200);
+    assert!(headers["x-stepwell-warnings"].len() < 4096);
+    body["context"] = json!({"strategy": "y".repeat(100_000)});
+    let (status, _, body) = app.chat(&body).await;
+    assert_eq!(status, 400);
+    assert!(body.to_string().len() < 8192);
+}

@@ -151,3 +151,41 @@ async fn prompts_and_answers_are_nowhere_in_the_ledger() {
     let row = app.row(&headers).await;
     assert!(!row.to_string().contains("canary"), "{row}");
 }
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_a_row_too() {
+    let one = upstream().await;
+    let app = app(&format!("{TWO}server: {{ body_limit: 2KB }}\n"), &[&one, &one]).await;
+    let (status, headers, _) = app.chat(&ask(&"x".repeat(5000))).await;
+    assert_eq!(status, 413);
+    let row = app.row(&headers).await;
+    assert_eq!((row["status"].as_str(), row["http_status"].as_u64()), (Some("rejected"), Some(413)), "{row}");
+}
+
+#[tokio::test]
+async fn only_the_demo_provider_is_demo_whatever_its_name() {
+    let one = upstream().await;
+    one.always(status(400));
+    let app = app("providers: { demo: { format: openai, base_url: '{0}', models: [ { id: m1 } ] } }", &[&one]).await;
+    let (_, headers, _) = app.chat(&ask("hi")).await;
+    let row = app.row(&headers).await;
+    assert_eq!((row["provider"].as_str(), row["demo"].as_bool()), (Some("demo"), Some(false)), "{row}");
+}
+
+#[tokio::test]
+async fn a_call_that_the_caller_did_not_wait_for_is_an_attempt() {
+    let one = upstream().await;
+    let app = app(TWO, &[&one, &one]).await;
+    one.always(chat("late").after(std::time::Duration::from_secs(20)));
+    let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header("x-request-id", "left-early");
+    let request = tokio::spawn(post.json(&ask("hi")).send());
+    one.called(1).await;
+    request.abort();
+    app.idle().await;
+    let row = app.get("/v1/requests/left-early").await;
+    assert_eq!(
+        (row["status"].as_str(), row["provider"].as_str(), row["attempts"][0]["kind"].as_str()),
+        (Some("client_closed"), Some("one"), Some("client_closed")),
+        "{row}"
+    );
+}

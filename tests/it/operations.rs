@@ -126,3 +126,33 @@ async fn a_stream_beyond_the_drain_limit_ends_with_an_error_event() {
     let text = reading.await.expect("a task").expect("text");
     assert!(text.contains("shutting_down") && !text.contains("[DONE]"), "{text}");
 }
+
+#[tokio::test]
+async fn a_request_beyond_the_drain_limit_is_told_and_written() {
+    let one = upstream().await;
+    let app = app(&format!("{ONE}server: {{ shutdown_grace: 300ms }}\n"), &[&one]).await;
+    one.always(chat("too late").after(Duration::from_secs(20)));
+    let send = |id: &'static str, stream: bool| {
+        let mut body = ask("hi");
+        body["stream"] = json!(stream);
+        let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header("x-request-id", id);
+        tokio::spawn(post.json(&body).send())
+    };
+    let requests = [send("plain", false), send("stream", true)];
+    one.called(2).await;
+    let app = app.restart().await;
+    for request in requests {
+        let response = request.await.expect("a task").expect("an answer");
+        assert_eq!(response.status(), 503);
+        let body: serde_json::Value = response.json().await.expect("json");
+        assert_eq!(body["error"]["code"], "shutting_down", "{body}");
+    }
+    for id in ["plain", "stream"] {
+        let row = app.get(&format!("/v1/requests/{id}")).await;
+        assert_eq!(
+            (row["status"].as_str(), row["http_status"].as_u64(), row["error"].as_str()),
+            (Some("failed"), Some(503), Some("shutting_down")),
+            "{row}"
+        );
+    }
+}
