@@ -1,7 +1,7 @@
 //! Every request, whatever its end: who asked, what was decided, what was tried, what it cost.
 //!
 //! The ledger knows no SQL (see the port [`journal::Journal`]) and never loses a row for lack of time: appending is
-//! immediate, a [`writer::Writer`] saves batches a fraction of a second behind, and new requests wait at
+//! immediate, a [`writer::Writer`] saves batches a fraction of a second behind, and new requests wait a moment at
 //! [`Ledger::room`] while too many rows are unsaved. A store that fails does not fail requests: rows stay in memory and
 //! are saved once it works again. What was just appended can be read at once, from memory.
 
@@ -45,9 +45,13 @@ use row::Row;
 use usage::UsageQuery;
 use writer::Writer;
 
-/// Unsaved rows at which new requests wait. Bounds memory (a row with its decision takes a few kilobytes); at a
+/// Unsaved rows at which new requests wait a moment each. Bounds memory (a row with its decision takes a few kilobytes); at a
 /// thousand requests per second it rides out 20 seconds without a disk.
 pub const ROOM: usize = 20_000;
+/// How long a new request waits for room.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Unsaved rows beyond which a new one is kept without its decision, a tenth of its size.
+const SLIM: usize = 2 * ROOM;
 /// Finished rows that stay readable from memory after they were saved.
 const REMEMBERED: usize = 2_048;
 /// Rows of a batch at which the writer is woken early.
@@ -87,6 +91,8 @@ pub struct Health {
     pub behind_ms: u64,
     /// Why the store refuses rows; `None` once it takes them again.
     pub last_error: Option<String>,
+    /// More rows wait than are meant to: memory grows until the store takes them.
+    pub crowded: bool,
     /// Rows saved since the start.
     pub saved: u64,
 }
@@ -99,16 +105,20 @@ impl Ledger {
         (ledger, writer)
     }
 
-    /// Waits while too many rows are unsaved. One atomic load if there is room.
+    /// Waits a moment while too many rows are unsaved, so that a store that lags can catch up; not longer, because a
+    /// store that fails must not fail requests (faults D03, D05). One atomic load if there is room.
     pub async fn room(&self) {
         if self.unsaved() < ROOM {
             return;
         }
-        self.until(|| self.unsaved() < ROOM).await;
+        let _ = tokio::time::timeout(PATIENCE, self.until(|| self.unsaved() < ROOM)).await;
     }
 
     /// Takes a finished row. Never blocks, never drops it.
-    pub fn append(&self, record: Record) {
+    pub fn append(&self, mut record: Record) {
+        if self.unsaved() >= SLIM {
+            record.decision = None;
+        }
         let record = Arc::new(record);
         let stored = self.0.journal.is_some();
         let (waiting, _forgotten) = {
@@ -144,6 +154,7 @@ impl Ledger {
             pending: rows.pending.len(),
             behind_ms: rows.pending.front().map_or(0, |(since, _)| since.elapsed().as_millis() as u64),
             last_error: rows.last_error.clone(),
+            crowded: rows.pending.len() >= ROOM,
             saved: self.0.saved.load(Ordering::Acquire),
         }
     }

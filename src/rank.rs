@@ -11,3 +11,6 @@ pub mod reason;
 pub mod score;
 pub mod select;
 pub mod settings;
+
+#[cfg(test)]
+mod tests;

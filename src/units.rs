@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+/// A century: longer spans are mistakes, and the end of one must still be a point in time.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// `500ms`, `1.5s`, `5m`, `24h`, `7d`, or several in a row (`1m30s`). A bare number is refused: it has no unit.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write for instance 500ms, 30s, 5m, 24h or 7d");
@@ -29,7 +32,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             };
         rest = &rest[letters..];
     }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+    Duration::try_from_secs_f64(total).ok().filter(|span| *span <= LONGEST).ok_or_else(wrong)
 }
 
 /// Bytes: `256MB` (decimal), `64MiB` (binary), `1024`.
@@ -142,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_or_no_sense_is_refused() {
-        for text in ["", "30", "5 parsecs", "-1s", "1e400s", "s"] {
+        for text in ["", "30", "5 parsecs", "-1s", "1e400s", "s", "99999999999d"] {
             assert!(duration(text).is_err(), "{text}");
         }
         assert!(share("120%").is_err() && size("lots").is_err() && count("-3").is_err());

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
 
 use super::edge::request_id;
@@ -117,22 +118,25 @@ pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: 
     })
 }
 
-async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiError> {
+async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let too_large = || {
         let message = format!("the body is larger than {limit} bytes (`server.body_limit`)");
         ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", None, message)
     };
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
+        // A client that waits for a `100 Continue` has not sent anything yet, and should not.
+        if !headers.contains_key(EXPECT) {
+            discard(&mut body).await;
+        }
         return Err(too_large());
     }
-    let read = axum::body::to_bytes(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    let limited = Limited::new(&mut body, usize::try_from(limit).unwrap_or(usize::MAX));
+    let read = limited.collect();
     match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error))
-            if std::error::Error::source(&error)
-                .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) =>
-        {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(&mut body).await;
             Err(too_large())
         }
         Ok(Err(_)) => Err(ApiError::request(
@@ -149,6 +153,16 @@ async fn read(headers: &HeaderMap, body: Body, limit: u64) -> Result<Bytes, ApiE
         )),
     }
 }
+
+/// Reads what a client is still sending, for a moment, and forgets it: a connection that is closed with bytes unread is
+/// reset, and the answer is lost with it.
+async fn discard(body: &mut Body) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// How long the rest of a refused body is read.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long a client may take to send its body (faults C02).
 const BODY_DEADLINE: Duration = Duration::from_secs(30);

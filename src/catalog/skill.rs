@@ -161,7 +161,7 @@ impl Skills {
     }
 
     /// A model of which only the price is known, or nothing. A price of zero says nothing about skill.
-    pub(super) fn from_price(price: Option<&Price>) -> Self {
+    pub(crate) fn from_price(price: Option<&Price>) -> Self {
         let guess = match price.map(Price::blended_usd).filter(|usd| *usd > 0.0) {
             Some(usd) => {
                 let level = PRICE_OFFSET + PRICE_SLOPE * usd.log10();

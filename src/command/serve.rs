@@ -50,7 +50,7 @@ async fn serve(options: Options) -> Outcome {
     let stopping = running.stop();
     let unsaved = tokio::select! {
         unsaved = stopping => unsaved,
-        _ = tokio::signal::ctrl_c() => return Err(Exit::new(Exit::INTERRUPTED, "interrupted while draining")),
+        _ = wait_for_signal() => return Err(Exit::new(Exit::INTERRUPTED, "interrupted while draining")),
     };
     if unsaved > 0 {
         return Err(Exit::new(Exit::FAILED, format!("{unsaved} ledger rows could not be saved")));

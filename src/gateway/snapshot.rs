@@ -10,7 +10,7 @@ use crate::cache::key::{self, Key};
 use crate::catalog::Provider;
 use crate::classify::Classifier;
 use crate::classify::settings::BadPattern;
-use crate::config::Settings;
+use crate::config::{Settings, Upstream};
 use crate::dispatch::settings::Policy;
 use crate::rank::hints::{BadHint, Hints};
 use crate::rank::select::Index;
@@ -23,6 +23,8 @@ pub struct Snapshot {
     /// What the file says about routing a task.
     pub tasks: HashMap<String, TaskRule>,
     policies: HashMap<Arc<str>, Policy>,
+    /// For a provider of other rules: never met today, and no reason to panic tomorrow.
+    usual: Policy,
     /// For log lines and metrics: counts reloads from 1.
     pub version: u64,
     /// When the rules were compiled.
@@ -48,25 +50,29 @@ impl Snapshot {
             settings.tasks.iter().map(|(name, task)| (name.clone(), rule(task))).collect();
         // Titles and tags that a chat UI asks for behind the scenes deserve no more than the cheapest model.
         tasks.entry("housekeeping".to_owned()).or_default().strategy.get_or_insert(Strategy::Cheapest);
-        let policies = settings
-            .providers
-            .iter()
-            .map(|provider| {
-                let upstream = settings.upstream(&provider.name).clone();
-                let policy = Policy {
-                    breaker: Arc::new(upstream.breaker),
-                    retry: Arc::new(upstream.retry),
-                    timeouts: Arc::new(upstream.timeouts),
-                };
-                (provider.name.clone(), policy)
-            })
-            .collect();
-        Ok(Self { settings: Arc::new(settings), index, classifier, tasks, policies, version, epoch: Instant::now() })
+        let policy = |upstream: &Upstream| Policy {
+            breaker: Arc::new(upstream.breaker.clone()),
+            retry: Arc::new(upstream.retry.clone()),
+            timeouts: Arc::new(upstream.timeouts.clone()),
+        };
+        let usual = policy(&settings.upstream);
+        let named = |provider: &Arc<Provider>| (provider.name.clone(), policy(settings.upstream(&provider.name)));
+        let policies = settings.providers.iter().map(named).collect();
+        Ok(Self {
+            settings: Arc::new(settings),
+            index,
+            classifier,
+            tasks,
+            policies,
+            usual,
+            version,
+            epoch: Instant::now(),
+        })
     }
 
     /// How a provider is treated.
     pub fn policy(&self, provider: &Provider) -> &Policy {
-        &self.policies[&provider.name]
+        self.policies.get(&provider.name).unwrap_or(&self.usual)
     }
 
     /// Refuses hints that name something that does not exist.

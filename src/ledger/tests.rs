@@ -33,7 +33,7 @@ fn record(id: usize) -> Record {
 }
 
 #[tokio::test]
-async fn requests_wait_while_too_many_rows_are_unsaved_and_go_on_once_the_store_works() {
+async fn a_store_that_fails_holds_a_request_up_for_a_moment_only_and_saves_all_once_it_works() {
     let store = Arc::new(Stuck { refuses: true.into() });
     let (ledger, writer) = Ledger::open(store.clone());
     let task = tokio::spawn(writer.run(std::future::pending()));
@@ -41,11 +41,12 @@ async fn requests_wait_while_too_many_rows_are_unsaved_and_go_on_once_the_store_
         ledger.room().await;
         ledger.append(record(id));
     }
-    assert!(tokio::time::timeout(Duration::from_millis(200), ledger.room()).await.is_err());
+    tokio::time::timeout(Duration::from_secs(2), ledger.room()).await.expect("requests are served all the same");
     // A request that was let in earlier is never refused.
     ledger.append(record(ROOM));
     let health = ledger.health();
     assert_eq!((health.pending, health.last_error.as_deref()), (ROOM + 1, Some("disk full")));
+    assert!(health.crowded, "it shows in /health");
     assert!(ledger.remembered("5").is_some(), "unsaved rows are never forgotten");
 
     store.refuses.store(false, Ordering::Relaxed);
