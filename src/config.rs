@@ -106,6 +106,15 @@ fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
+/// A parser's message with what is usually meant. Inside `{ }` YAML takes the brace of `${NAME}` for one of its own.
+fn explained(text: &str, at: Place, message: String) -> String {
+    let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+    match line.split_once("${") {
+        Some((before, _)) if before.contains('{') => format!("{message}; inside {{ }} write '${{NAME}}' in quotes"),
+        _ => message,
+    }
+}
+
 /// Checks a text as if it were the content of `path`. Reads only the files that `${file:..}` names.
 fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
@@ -115,7 +124,7 @@ fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: D
     let mut tree = match tree::parse(text) {
         Ok(tree) => tree,
         Err(malformed) => {
-            report.problem(malformed.at, "", malformed.message);
+            report.problem(malformed.at, "", explained(text, malformed.at, malformed.message));
             Node { value: Value::Broken, at: malformed.at, hidden: false }
         }
     };

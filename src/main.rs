@@ -126,6 +126,7 @@ struct Serve {
     /// Address to listen on, instead of `server.listen`.
     #[arg(long)]
     host: Option<IpAddr>,
+    /// Port to listen on, instead of the one of `server.listen`; 0 takes a free one.
     #[arg(long, short)]
     port: Option<u16>,
     /// Where the ledger is kept.

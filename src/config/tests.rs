@@ -438,3 +438,10 @@ proptest! {
         let _ = parse(Path::new("x.yaml"), &words.concat(), &env, TODAY);
     }
 }
+
+#[test]
+fn a_variable_inside_braces_gets_the_hint_to_quote_it() {
+    let text = "providers:\n  openai: { api_key: ${OPENAI_API_KEY} }\n";
+    let problems = super::parse(Path::new("providers.yaml"), text, &|_| None, super::today()).expect_err("malformed");
+    assert!(problems.to_string().contains("in quotes"), "{problems}");
+}
