@@ -1,6 +1,6 @@
 //! Not paying twice for the same answer: an exact, in-memory cache of whole answers.
 //!
-//! What may be read and written is decided by [`Rules`]; identity by [`key`]. Joining identical requests in flight is the
+//! What may be read and written is decided by the gateway's snapshot; identity by [`key`]. Joining identical requests in flight is the
 //! gateway's business, because it needs running requests.
 
 pub mod key;

@@ -2,7 +2,7 @@
 //!
 //! Chat completions has no place for signed thinking. It travels in an extension of the assistant message,
 //! `thinking_blocks`, which is accepted back on later turns. Anthropic wants it unchanged while tools are being used.
-//! A model without structured output is made to call one tool, [`ANSWER_TOOL`]; that call's input is the answer's text.
+//! A model without structured output is made to call one tool, `ANSWER_TOOL`; that call's input is the answer's text.
 
 mod block;
 mod decode;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Time after which an old measurement has lost two thirds of its weight.
 const DECAY: Duration = Duration::from_secs(10);
 
-/// Peak EWMA: jumps up to a worse value at once, comes down over [`DECAY`]. A target that turns slow is noticed with its
+/// Peak EWMA: jumps up to a worse value at once, comes down over `DECAY`. A target that turns slow is noticed with its
 /// first slow answer; one that recovers has to prove it.
 #[derive(Clone, Debug, Default)]
 pub struct Peak {
