@@ -175,3 +175,18 @@ async fn a_custom_tools_call_stays_one() {
     assert_eq!(*fragments[0], first);
     assert_eq!(*fragments[1], json!({"index": 0, "custom": {"input": "ls -l"}}));
 }
+
+#[tokio::test]
+async fn the_demo_stops_at_max_tokens_and_keeps_its_directives_to_itself() {
+    let app = app("providers: { demo: {} }", &[]).await;
+    let mut body = ask("Explain tides [[fault delay=1ms]]");
+    let (_, _, whole) = app.chat(&body).await;
+    assert!(!whole.to_string().contains("delay"), "{whole}");
+    assert_eq!(whole["choices"][0]["finish_reason"], "stop");
+    body["max_tokens"] = json!(3);
+    let (_, _, short) = app.chat(&body).await;
+    assert_eq!(
+        (short["choices"][0]["finish_reason"].as_str(), short["usage"]["completion_tokens"].as_u64()),
+        (Some("length"), Some(3))
+    );
+}

@@ -8,6 +8,8 @@ pub struct Answer {
     pub seed: u64,
     pub prompt_tokens: u64,
     kind: Kind,
+    /// Cut at the caller's `max_tokens`.
+    cut: bool,
 }
 
 enum Kind {
@@ -28,7 +30,18 @@ pub fn of(request: &Request, prompt: &Prompt<'_>, task: &str, model: &str) -> An
     } else {
         Kind::Text(text(task, prompt, model))
     };
-    Answer { seed, prompt_tokens: (request.text_bytes() as u64 / 4).max(1) + 4 * request.turns() as u64, kind }
+    let (kind, cut) = shortened(kind, request.max_tokens);
+    Answer { seed, cut, prompt_tokens: (request.text_bytes() as u64 / 4).max(1) + 4 * request.turns() as u64, kind }
+}
+
+/// A text of at most `max_tokens` pieces, and whether it was longer.
+fn shortened(kind: Kind, max_tokens: Option<u64>) -> (Kind, bool) {
+    match (kind, max_tokens.and_then(|tokens| usize::try_from(tokens).ok())) {
+        (Kind::Text(text), Some(tokens)) if text.split_inclusive(' ').count() > tokens => {
+            (Kind::Text(text.split_inclusive(' ').take(tokens).collect()), true)
+        }
+        (kind, _) => (kind, false),
+    }
 }
 
 impl Answer {
@@ -65,6 +78,7 @@ impl Answer {
 
     pub fn finish(&self) -> &'static str {
         match self.kind {
+            Kind::Text(_) if self.cut => "length",
             Kind::Text(_) => "stop",
             Kind::Call(..) => "tool_calls",
         }
@@ -81,7 +95,9 @@ pub fn seed(parts: &[&str]) -> u64 {
 
 /// The first few words of the prompt, for the answer to refer to.
 fn topic(prompt: &Prompt<'_>) -> String {
-    let words: Vec<&str> = prompt.head.split_whitespace().filter(|word| !word.contains("[[")).take(8).collect();
+    // A fault directive is an instruction to the demo, not part of the question.
+    let before = prompt.head.split("[[fault").next().unwrap_or_default();
+    let words: Vec<&str> = before.split_whitespace().take(8).collect();
     let mut topic = words.join(" ");
     if topic.chars().count() > 60 {
         topic = topic.chars().take(60).collect::<String>() + "…";
