@@ -8,6 +8,7 @@ mod chat;
 mod clients;
 mod config;
 mod errors;
+mod formats;
 mod layers;
 mod ledger;
 mod operations;
