@@ -265,7 +265,7 @@ async fn nobody_waits_for_a_target_that_will_still_be_cooling() {
     let began = Instant::now();
     let (status, headers, body) = app.chat(&ask("hi")).await;
     assert_eq!(status, 429, "{body}");
-    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     assert!(headers.contains_key("retry-after"));
     assert_eq!(one.count(), 1);
 }
