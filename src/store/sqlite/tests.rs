@@ -247,6 +247,27 @@ async fn a_purge_keeps_the_sums_and_a_rebuild_respects_them() {
 }
 
 #[tokio::test]
+async fn a_large_batch_that_is_summed_from_memory_reports_like_one_that_is_read_back() {
+    let (_directory, store) = store().await;
+    let query = by(&[Dimension::Task, Dimension::Hour]);
+    let mut next = 0;
+    // Large, small (left to be summed later), large again: the second large one must not be summed past the small one.
+    for (number, count) in [(1, 700), (2, 3), (3, 300), (4, 5000), (5, 400)] {
+        let records = (0..count).map(|_| {
+            next += 1;
+            record(&format!("r{next}"), NOW - (next % 7) * HOUR_MS)
+        });
+        store.append(&batch(number, records.collect())).await.expect("saved");
+        let seen = Report::new(&query, store.usage(&query).await.expect("a report"));
+        assert_eq!(seen.total.requests, next as u64);
+        assert_eq!(seen.total.cost_usd, Some(NanoUsd(1_500 * next)));
+    }
+    let before = Report::new(&query, store.usage(&query).await.expect("a report"));
+    store.rebuild().await.expect("rebuilt");
+    assert_eq!(Report::new(&query, store.usage(&query).await.expect("a report")), before);
+}
+
+#[tokio::test]
 async fn what_was_appended_is_saved_in_order_and_flushed_at_shutdown() {
     let (_directory, store) = store().await;
     let (ledger, stop, task) = running(&store);
