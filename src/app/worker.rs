@@ -1,6 +1,6 @@
 //! One thread per core, each with its own runtime: a connection lives and dies on one of them.
 //!
-//! Handing work between the threads of one runtime costs a quarter of the CPU of a request (BENCHMARKS.md). Here a
+//! Handing work between the threads of one runtime costs CPU on every request (ARCHITECTURE.md). Here a
 //! connection, its requests and the upstream connections that they use stay on one core. The listener gives each new
 //! connection to the worker with the fewest, so that uneven clients do not pile up on one.
 

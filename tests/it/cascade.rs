@@ -182,8 +182,7 @@ async fn when_all_are_out_the_caller_is_told_at_once_and_when_to_come_back() {
     assert!(headers.contains_key("retry-after"));
     let began = Instant::now();
     let (status, headers, body) = app.chat(&ask("hi")).await;
-    // The promise is 100 ms; the bound here tells an answer from a wait even on a busy machine.
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     assert_eq!((status, body["error"]["code"].as_str()), (503, Some("no_provider_available")), "{body}");
     let wait: u64 = headers["retry-after"].to_str().expect("text").parse().expect("seconds");
     assert!((29..=30).contains(&wait), "the earliest re-admission: {wait}");
@@ -265,7 +264,7 @@ async fn nobody_waits_for_a_target_that_will_still_be_cooling() {
     let began = Instant::now();
     let (status, headers, body) = app.chat(&ask("hi")).await;
     assert_eq!(status, 429, "{body}");
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     assert!(headers.contains_key("retry-after"));
     assert_eq!(one.count(), 1);
 }
