@@ -100,12 +100,15 @@ async fn before_the_first_content_a_failure_cascades_without_a_trace_in_the_stre
 async fn a_cut_after_content_is_an_error_event_and_never_an_end() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
+    // A body that ends politely without a finish_reason is cut all the same.
+    let polite = "data: {\"choices\":[{\"delta\":{\"content\":\"half an answer\"}}]}\n\n";
     for act in [
         chat("half an answer").cut(),
         events(&[
             json!({"choices": [{"delta": {"content": "half an answer"}}]}),
             json!({"error": {"message": "boom"}}),
         ]),
+        raw(200, "text/event-stream", polite),
     ] {
         one.then(act);
         let streamed = app.stream(&usage_too("hi")).await;
