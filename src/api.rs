@@ -12,5 +12,6 @@ pub mod models;
 pub mod requests;
 pub mod route;
 pub mod router;
+pub mod speech;
 pub mod sse;
 pub mod usage;

@@ -6,6 +6,7 @@
 mod assembly;
 mod chunk;
 mod message;
+mod native;
 mod object;
 mod prompt;
 mod request;
@@ -14,8 +15,9 @@ mod sequence;
 mod usage;
 
 pub use assembly::{Assembly, replay};
-pub use chunk::{Chunk, ChunkChoice, Delta, ToolCallDelta};
+pub use chunk::{Chunk, ChunkChoice, Delta, Seal, ToolCallDelta};
 pub use message::{Content, Message, Part, Role, ToolCall};
+pub use native::{Dialect, Native};
 pub use object::{Extra, Object, object};
 pub use prompt::Prompt;
 pub use request::{Invalid, Request, ResponseFormat};

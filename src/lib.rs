@@ -12,6 +12,7 @@ pub mod catalog; // providers, models, prices, skills, speeds
 
 pub mod cache; // identical requests are answered once
 pub mod classify; // a prompt's task
+pub mod ingress; // the other dialects that callers speak
 pub mod ledger; // every request, whatever its end
 pub mod meter; // tokens before, money after
 pub mod provider; // wire protocols and the network

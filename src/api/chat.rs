@@ -13,11 +13,13 @@ use serde_json::json;
 
 use super::edge::request_id;
 use super::error::ApiError;
+use super::speech::Speech;
 use super::{hints, sse};
-use crate::chat;
+use crate::chat::Invalid;
 use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply};
 use crate::gateway::{Gateway, Inbound};
+use crate::ingress::Writer;
 use crate::money;
 use crate::operations::Operations;
 
@@ -27,43 +29,55 @@ pub async fn completions(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    answer(&gateway, &operations, &headers, body, Speech::Chat).await
+}
+
+/// Answers one request in the dialect in which it was asked. All dialects share this path.
+pub async fn answer(
+    gateway: &Arc<Gateway>,
+    operations: &Operations,
+    headers: &HeaderMap,
+    body: Body,
+    speech: Speech,
+) -> Response {
     let began = Instant::now();
-    let id = request_id(&headers).to_owned();
-    let inbound = match inbound(&gateway, &headers, body, began).await {
-        Ok(inbound) => inbound,
+    let id = request_id(headers).to_owned();
+    let (inbound, writer, mut warnings) = match heard(gateway, headers, body, began, speech).await {
+        Ok(heard) => heard,
         Err(unread) => {
             let error = ApiError::from(unread);
             gateway.refuse(&id, began, error.status().as_u16(), error.code().unwrap_or_default());
-            return error.respond(&id);
+            return speech.refuse(&error, &id);
         }
     };
-    let warnings: Vec<String> =
-        inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")).collect();
+    warnings.extend(inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
     let options = sse::Options {
         request_id: inbound.id.clone(),
         stream: inbound.request.stream,
-        include_usage: inbound.request.include_usage,
         explain: inbound.hints.explain,
         cut: operations.cut(),
     };
     // The 200 is held back until there is content, so that a failure before it is still a status: but not for ever.
     let patience = if inbound.request.stream { sse::KEEP_ALIVE } else { Duration::MAX };
     let delivery = inbound.delivery.clone();
-    let mut pending: sse::Pending = Box::pin(async move { gateway.complete(inbound).await });
+    let mut pending: sse::Pending = {
+        let gateway = gateway.clone();
+        Box::pin(async move { gateway.complete(inbound).await })
+    };
     let result = tokio::select! {
         biased;
         result = tokio::time::timeout(patience, &mut pending) => result,
         () = operations.cut().cancelled_owned() => {
             delivery.stop();
-            return ApiError::unavailable("shutting_down", "the router is shutting down").respond(&id);
+            return speech.refuse(&ApiError::unavailable("shutting_down", "the router is shutting down"), &id);
         }
     };
     match result {
-        Ok(Ok(reply)) => respond(reply, options, began, warnings),
-        Ok(Err(error)) => ApiError::from(error).respond(&id),
+        Ok(Ok(reply)) => respond(reply, writer, options, began, warnings),
+        Ok(Err(error)) => speech.refuse(&ApiError::from(error), &id),
         Err(_) => {
             delivery.begin();
-            event_stream(sse::patient_body(pending, delivery, options))
+            event_stream(sse::patient_body(pending, delivery, writer, options))
         }
     }
 }
@@ -97,15 +111,32 @@ impl From<Unread> for ApiError {
     }
 }
 
-/// Reads and validates a request. Used by every path that takes a chat body.
+/// Reads and validates a chat request.
 pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, Unread> {
+    heard(gateway, headers, body, began, Speech::Chat).await.map(|(inbound, ..)| inbound)
+}
+
+/// A request, who writes its answer, and what could not be said.
+type Heard = (Inbound, Box<dyn Writer>, Vec<String>);
+
+async fn heard(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    began: Instant,
+    speech: Speech,
+) -> Result<Heard, Unread> {
     let limit = gateway.rules().settings.server.body_limit.0;
     let body = read(headers, body, limit).await?;
-    let request = chat::Request::parse(body).map_err(Error::from)?;
+    let (mut request, writer, notes) = speech.read(body).map_err(Error::from)?;
+    request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
+    if let Some(note) = notes.first().filter(|_| hints.require_parameters) {
+        return Err(Error::from(Invalid::value("provider.require_parameters", note.clone())).into());
+    }
     let cache_control = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let says = |word: &str| cache_control.split(',').any(|part| part.trim().eq_ignore_ascii_case(word));
-    Ok(Inbound {
+    let inbound = Inbound {
         request,
         hints,
         id: request_id(headers).into(),
@@ -115,8 +146,23 @@ pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: 
         no_store: says("no-store"),
         refresh: says("no-cache"),
         delivery: Arc::default(),
-    })
+    };
+    Ok((inbound, writer, notes))
 }
+
+/// What a provider is to see of the caller's headers: nothing but the features that an Anthropic client asks for.
+fn forwarded(headers: &HeaderMap) -> Vec<(&'static str, String)> {
+    let named = ["anthropic-beta", "anthropic-version"].into_iter().filter_map(|name| {
+        let all: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        let all = all.join(",");
+        let fits = all.len() <= LONGEST_FEATURES && !all.is_empty();
+        fits.then_some((name, all))
+    });
+    named.collect()
+}
+
+/// Longest list of features that is passed on, in bytes.
+const LONGEST_FEATURES: usize = 1000;
 
 async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let too_large = || {
@@ -167,17 +213,24 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a client may take to send its body (faults C02).
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-fn respond(reply: Reply, options: sse::Options, began: Instant, mut warnings: Vec<String>) -> Response {
+fn respond(
+    reply: Reply,
+    mut writer: Box<dyn Writer>,
+    options: sse::Options,
+    began: Instant,
+    mut warnings: Vec<String>,
+) -> Response {
     let Reply { head, body } = reply;
     warnings.extend(head.warnings.iter().cloned());
     let mut response = match body {
         reply::Body::Whole(whole) if options.stream => {
             // The provider answered in one piece although a stream was asked for.
-            event_stream(Body::from(sse::whole(&head, &whole, &options)))
+            event_stream(Body::from(sse::whole(&head, &whole, &mut *writer, &options)))
         }
         reply::Body::Whole(whole) => {
             let cost = whole.usage.as_ref().and_then(|usage| usage.cost);
-            let mut bytes = serde_json::to_vec(&*whole).unwrap_or_default();
+            let mut bytes = Vec::with_capacity(1024);
+            writer.whole(&whole, &mut bytes);
             if options.explain {
                 bytes.pop();
                 bytes.extend_from_slice(b",\"stepwell\":");
@@ -191,7 +244,7 @@ fn respond(reply: Reply, options: sse::Options, began: Instant, mut warnings: Ve
             put(headers, "x-stepwell-cost-usd", &cost.map_or("unknown".to_owned(), money::decimal));
             response
         }
-        reply::Body::Stream(stream) => event_stream(sse::body(&head, stream, options)),
+        reply::Body::Stream(stream) => event_stream(sse::body(&head, stream, writer, options)),
     };
     describe(response.headers_mut(), &head, began, &warnings);
     response

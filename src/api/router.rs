@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::edge::{identify, panicked, request_id};
 use super::error::ApiError;
-use super::{chat, health, metrics, models, requests, route, usage};
+use super::{chat, health, metrics, models, requests, route, speech, usage};
 use crate::gateway::Gateway;
 use crate::operations::Operations;
 
@@ -44,6 +44,9 @@ pub fn router(shared: Shared) -> Router {
         let at = |path: &str| format!("{prefix}{path}");
         router
             .route(&at("/chat/completions"), post(chat::completions))
+            .route(&at("/messages"), post(speech::messages))
+            .route(&at("/responses"), post(speech::responses))
+            .route(&at("/completions"), post(speech::completions))
             .route(&at("/route"), post(route::route))
             .route(&at("/models"), get(models::list))
             .route(&at("/models/{*id}"), get(models::one))

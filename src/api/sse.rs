@@ -1,4 +1,5 @@
-//! Chunks as an event stream: the envelope, keep-alive comments, the error event, `[DONE]`.
+//! Chunks as an event stream, in whatever dialect the caller speaks: keep-alive comments, the error event, the end. And
+//! chat's own dialect: the envelope and `[DONE]`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use crate::chat::{Chunk, Usage};
 use crate::gateway::Delivery;
 use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply, ReplyStream};
+use crate::ingress::{Envelope, Writer};
 
 /// Silence after which a comment is sent: most proxies close a connection after 30 to 60 s without a byte.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -24,8 +26,6 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub struct Options {
     pub request_id: Arc<str>,
     pub stream: bool,
-    /// `stream_options.include_usage`.
-    pub include_usage: bool,
     /// The hint `explain`.
     pub explain: bool,
     /// Cancelled when the server must stop and streams have to end.
@@ -36,11 +36,11 @@ pub struct Options {
 pub type Pending = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 /// The body of a reply whose first content is there.
-pub fn body(head: &Head, stream: Box<ReplyStream>, options: Options) -> Body {
-    let envelope = Envelope::new(head, &options);
+pub fn body(head: &Head, stream: Box<ReplyStream>, writer: Box<dyn Writer>, options: Options) -> Body {
+    let envelope = envelope(head, &options);
     let target = format!("{}/{}", head.provider, head.target_model);
     Body::from_stream(async_stream::stream! {
-        let mut events = std::pin::pin!(events(envelope, target, stream, options));
+        let mut events = std::pin::pin!(events(envelope, target, stream, writer, options));
         while let Some(event) = futures_util::StreamExt::next(&mut events).await {
             yield Ok::<Bytes, std::convert::Infallible>(event);
         }
@@ -49,7 +49,12 @@ pub fn body(head: &Head, stream: Box<ReplyStream>, options: Options) -> Body {
 
 /// The body of a reply that takes long: comments until it is there, then the same as [`body`]. A failure becomes an error
 /// event, because the status is already sent.
-pub fn patient_body(mut pending: Pending, delivery: Arc<Delivery>, options: Options) -> Body {
+pub fn patient_body(
+    mut pending: Pending,
+    delivery: Arc<Delivery>,
+    mut writer: Box<dyn Writer>,
+    options: Options,
+) -> Body {
     Body::from_stream(async_stream::stream! {
         yield Ok::<Bytes, std::convert::Infallible>(comment());
         let mut cut = std::pin::pin!(options.cut.clone().cancelled_owned());
@@ -63,40 +68,53 @@ pub fn patient_body(mut pending: Pending, delivery: Arc<Delivery>, options: Opti
                 () = &mut cut => {
                     delivery.stop();
                     drop(pending);
-                    yield Ok(event(&super::error::shutting_down(&options.request_id)));
+                    yield Ok(broken(&mut *writer, &super::error::shutting_down(&options.request_id)));
                     return;
                 }
             }
         };
         match result {
             Ok(Reply { head, body: reply::Body::Stream(stream) }) => {
-                let envelope = Envelope::new(&head, &options);
+                let envelope = envelope(&head, &options);
                 let target = format!("{}/{}", head.provider, head.target_model);
-                let mut events = std::pin::pin!(events(envelope, target, stream, options));
+                let mut events = std::pin::pin!(events(envelope, target, stream, writer, options));
                 while let Some(event) = futures_util::StreamExt::next(&mut events).await {
                     yield Ok(event);
                 }
             }
             // A provider that answered a stream request in one piece.
-            Ok(Reply { head, body: reply::Body::Whole(response) }) => yield Ok(whole(&head, &response, &options)),
-            Err(error) => yield Ok(event(&ApiError::from(error).body(&options.request_id))),
+            Ok(Reply { head, body: reply::Body::Whole(response) }) => {
+                yield Ok(whole(&head, &response, &mut *writer, &options));
+            }
+            Err(error) => yield Ok(broken(&mut *writer, &ApiError::from(error).body(&options.request_id))),
         }
     })
 }
 
 /// A whole answer as an event stream.
-pub fn whole(head: &Head, response: &crate::chat::Response, options: &Options) -> Bytes {
-    let mut envelope = Envelope::new(head, options);
+pub fn whole(head: &Head, response: &crate::chat::Response, writer: &mut dyn Writer, options: &Options) -> Bytes {
     let mut out = Vec::new();
+    writer.begin(envelope(head, options), &mut out);
     for chunk in crate::chat::replay(response) {
-        envelope.write(&chunk, &mut out);
+        writer.chunk(&chunk, &mut out);
     }
-    if options.include_usage
-        && let Some(usage) = &response.usage
-    {
-        envelope.write_usage(usage, &mut out);
+    writer.end(response.usage.as_ref(), &mut out);
+    Bytes::from(out)
+}
+
+fn envelope(head: &Head, options: &Options) -> Envelope {
+    Envelope {
+        id: head.id.clone(),
+        created: head.created,
+        model: head.model.clone(),
+        explanation: options.explain.then(|| super::chat::decision(head, &options.request_id)),
     }
-    out.extend_from_slice(DONE);
+}
+
+/// An error in the caller's dialect, from its OpenAI body.
+fn broken(writer: &mut dyn Writer, error: &serde_json::Value) -> Bytes {
+    let mut out = Vec::new();
+    writer.broken(error, &mut out);
     Bytes::from(out)
 }
 
@@ -106,19 +124,18 @@ fn comment() -> Bytes {
     Bytes::from_static(b": keep-alive\n\n")
 }
 
-fn event(value: &serde_json::Value) -> Bytes {
-    Bytes::from(format!("data: {value}\n\n"))
-}
-
 fn events(
-    mut envelope: Envelope,
+    envelope: Envelope,
     target: String,
     mut stream: Box<ReplyStream>,
+    mut writer: Box<dyn Writer>,
     options: Options,
 ) -> impl futures_util::Stream<Item = Bytes> + Send {
     async_stream::stream! {
         // One registration for the whole stream, not one a chunk.
         let mut cut = std::pin::pin!(options.cut.clone().cancelled_owned());
+        let mut out = Vec::with_capacity(256);
+        writer.begin(envelope, &mut out);
         loop {
             let next = tokio::select! {
                 biased;
@@ -131,28 +148,25 @@ fn events(
                 },
                 () = &mut cut => {
                     stream.abandon();
-                    yield event(&super::error::shutting_down(&options.request_id));
+                    yield broken(&mut *writer, &super::error::shutting_down(&options.request_id));
                     break;
                 }
             };
             match next {
                 Ok(Some(chunk)) => {
-                    let mut out = Vec::with_capacity(256);
-                    envelope.write(&chunk, &mut out);
-                    yield Bytes::from(out);
+                    writer.chunk(&chunk, &mut out);
+                    if !out.is_empty() {
+                        yield Bytes::from(std::mem::replace(&mut out, Vec::with_capacity(256)));
+                    }
                 }
                 Ok(None) => {
-                    let mut out = Vec::with_capacity(512);
-                    if options.include_usage && let Some(usage) = stream.usage() {
-                        envelope.write_usage(usage, &mut out);
-                    }
-                    out.extend_from_slice(DONE);
+                    writer.end(stream.usage(), &mut out);
                     yield Bytes::from(out);
                     break;
                 }
                 Err(failure) => {
                     // No `[DONE]` and no finish_reason after it: a cut stream must not look finished.
-                    yield event(&interrupted(&failure, &target, &options.request_id));
+                    yield broken(&mut *writer, &interrupted(&failure, &target, &options.request_id));
                     break;
                 }
             }
@@ -160,30 +174,44 @@ fn events(
     }
 }
 
-/// The members that are the same in every chunk of a stream.
-struct Envelope {
+/// Writes chat's own dialect.
+#[derive(Default)]
+pub struct ChatWriter {
     /// `data: {"id":..,"object":..,"created":..,"model":..,"choices":`
     prefix: Vec<u8>,
-    /// With `include_usage`, chunks before the last carry `usage: null`.
-    null_usage: bool,
+    /// `stream_options.include_usage`: chunks before the last carry `usage: null`.
+    include_usage: bool,
     /// Written into the first chunk.
     explanation: Option<Vec<u8>>,
 }
 
-impl Envelope {
-    fn new(head: &Head, options: &Options) -> Self {
-        let mut prefix = b"data: {\"id\":".to_vec();
-        json(&mut prefix, &head.id);
-        prefix.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
-        json(&mut prefix, &head.created);
-        prefix.extend_from_slice(b",\"model\":");
-        json(&mut prefix, &head.model);
-        prefix.extend_from_slice(b",\"choices\":");
-        let explanation = options.explain.then(|| super::chat::decision(head, &options.request_id));
-        Self { prefix, null_usage: options.include_usage, explanation }
+impl ChatWriter {
+    pub fn new(include_usage: bool) -> Self {
+        Self { include_usage, ..Self::default() }
+    }
+}
+
+impl Writer for ChatWriter {
+    fn whole(&mut self, answer: &crate::chat::Response, out: &mut Vec<u8>) {
+        json(out, answer);
     }
 
-    fn write(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
+    fn begin(&mut self, envelope: Envelope, _out: &mut Vec<u8>) {
+        let mut prefix = b"data: {\"id\":".to_vec();
+        json(&mut prefix, &envelope.id);
+        prefix.extend_from_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
+        json(&mut prefix, &envelope.created);
+        prefix.extend_from_slice(b",\"model\":");
+        json(&mut prefix, &envelope.model);
+        prefix.extend_from_slice(b",\"choices\":");
+        self.prefix = prefix;
+        self.explanation = envelope.explanation;
+    }
+
+    fn chunk(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
+        if chunk.is_silent() {
+            return;
+        }
         out.extend_from_slice(&self.prefix);
         json(out, &chunk.choices);
         for (name, value) in &chunk.extra {
@@ -196,14 +224,23 @@ impl Envelope {
             out.extend_from_slice(b",\"stepwell\":");
             out.extend_from_slice(&explanation);
         }
-        out.extend_from_slice(if self.null_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
+        out.extend_from_slice(if self.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
     }
 
-    fn write_usage(&self, usage: &Usage, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(b"[],\"usage\":");
-        json(out, usage);
-        out.extend_from_slice(b"}\n\n");
+    fn end(&mut self, usage: Option<&Usage>, out: &mut Vec<u8>) {
+        if let Some(usage) = usage.filter(|_| self.include_usage) {
+            out.extend_from_slice(&self.prefix);
+            out.extend_from_slice(b"[],\"usage\":");
+            json(out, usage);
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(DONE);
+    }
+
+    fn broken(&mut self, error: &serde_json::Value, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"data: ");
+        json(out, error);
+        out.extend_from_slice(b"\n\n");
     }
 }
 

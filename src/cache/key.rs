@@ -37,6 +37,14 @@ pub fn key(request: &Request, partition: &str, routing: &str) -> Key {
             field(value.as_bytes());
         }
     }
+    if let Some(native) = &request.native {
+        field(b"native");
+        field(&native.body);
+    }
+    for (name, value) in &request.forwarded {
+        field(name.as_bytes());
+        field(value.as_bytes());
+    }
     Key(*hasher.finalize().as_bytes())
 }
 

@@ -36,7 +36,18 @@ pub struct Delta {
     pub refusal: Option<String>,
     pub reasoning_content: Option<String>,
     pub tool_calls: Vec<ToolCallDelta>,
+    /// For callers who speak Messages: chat has no place for it and carries `thinking_blocks` at the end instead.
+    pub seal: Option<Seal>,
     pub extra: Extra,
+}
+
+/// What must come back unchanged with the thinking that it belongs to (Anthropic, Extended thinking).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seal {
+    /// Signs the thinking before it.
+    Signature(String),
+    /// A block of thinking that is encrypted as a whole, as JSON.
+    Redacted(String),
 }
 
 /// A fragment of a tool call. `id` and `name` come once, with the first fragment of `index`.
@@ -57,6 +68,7 @@ impl Delta {
             || shown(&self.refusal)
             || shown(&self.reasoning_content)
             || !self.tool_calls.is_empty()
+            || self.seal.is_some()
             || !self.extra.is_empty()
     }
 }
@@ -75,6 +87,21 @@ impl Chunk {
 
     pub fn has_content(&self) -> bool {
         self.choices.iter().any(|choice| choice.delta.has_content())
+    }
+
+    /// True if it says nothing in chat's words: only a [`Seal`], which other dialects need.
+    pub fn is_silent(&self) -> bool {
+        self.choices.iter().all(|choice| {
+            let Delta { role, content, refusal, reasoning_content, tool_calls, seal, extra } = &choice.delta;
+            let texts = content.is_none() && refusal.is_none() && reasoning_content.is_none();
+            seal.is_some()
+                && texts
+                && tool_calls.is_empty()
+                && extra.is_empty()
+                && !role
+                && choice.finish.is_none()
+                && choice.extra.is_empty()
+        })
     }
 }
 

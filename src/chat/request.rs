@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::message::Message;
+use super::native::Native;
 use super::object::Object;
 use super::prompt::Prompt;
 
@@ -51,7 +52,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn json(message: impl Into<String>) -> Self {
+    pub fn json(message: impl Into<String>) -> Self {
         Self { param: None, message: message.into(), code: "invalid_json" }
     }
     pub fn kind(param: impl Into<String>, expected: &str) -> Self {
@@ -65,7 +66,7 @@ impl Invalid {
     pub fn value(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { param: Some(param.into()), message: message.into(), code: "invalid_value" }
     }
-    fn missing(param: &str) -> Self {
+    pub fn missing(param: &str) -> Self {
         Self {
             param: Some(param.to_owned()),
             message: format!("missing required parameter: `{param}`"),
@@ -104,6 +105,10 @@ pub struct Request {
     pub tools: usize,
     /// The thin view of the messages.
     turns: Vec<Turn>,
+    /// The caller's own words, if it spoke another dialect.
+    pub native: Option<Native>,
+    /// Headers of the caller that its provider is to see: only those of an explicit list (faults E04).
+    pub forwarded: Vec<(&'static str, String)>,
 }
 
 /// Where a message lies in the body, and what it holds.
@@ -184,6 +189,8 @@ impl Request {
             turns: turns(text, &object)?,
             members: object.0.iter().map(|(name, value)| (name.as_ref().into(), range_in(text, value.get()))).collect(),
             body: Bytes::new(),
+            native: None,
+            forwarded: Vec::new(),
         };
         drop(object);
         Ok(Self { body, ..request })

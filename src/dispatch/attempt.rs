@@ -62,6 +62,9 @@ async fn exchange(
         Failure { param, ..Failure::new(FailureKind::Untranslatable, error.to_string()) }
     })?;
     warnings.append(&mut outgoing.warnings);
+    if let Some(native) = request.native.as_ref().filter(|native| adapter.speaks() != Some(native.dialect)) {
+        warnings.extend(native.notes.iter().cloned());
+    }
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
     let incoming =

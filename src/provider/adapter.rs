@@ -8,7 +8,7 @@ use super::demo::Script;
 use super::failure::Failure;
 use super::framing::{Event, Framing};
 use crate::catalog::{Auth, Provider, Target};
-use crate::chat::{Chunk, Request, Response};
+use crate::chat::{Chunk, Dialect, Request, Response};
 
 /// A request as it goes out: always a POST of JSON.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ pub struct Untranslatable {
 pub trait Adapter: Send + Sync {
     /// The format's name as in the configuration file.
     fn name(&self) -> &'static str;
+
+    /// The dialect of callers that this format is, too: it takes their own words.
+    fn speaks(&self) -> Option<Dialect> {
+        None
+    }
 
     /// Writes `request` for `target`. `task` is what classification found; only `demo` answers by it.
     fn encode(&self, request: &Request, target: &Target, task: &str) -> Result<Outgoing, Untranslatable>;

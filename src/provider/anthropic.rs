@@ -12,12 +12,12 @@ mod stream;
 mod thinking;
 mod turns;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable, headers, url};
 use super::failure::Failure;
 use crate::catalog::Target;
-use crate::chat::{Finish, Request, Response};
+use crate::chat::{Dialect, Finish, Request, Response};
 
 /// The version of the API; its only one since 2023 (API reference, Versioning).
 const VERSION: (HeaderName, HeaderValue) =
@@ -39,9 +39,18 @@ impl Adapter for Anthropic {
         "anthropic"
     }
 
+    fn speaks(&self) -> Option<Dialect> {
+        Some(Dialect::Messages)
+    }
+
     fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
-        let (body, warnings) = encode::body(request, &target.model)?;
+        let own = request.native.as_ref().filter(|native| self.speaks() == Some(native.dialect));
+        let (body, warnings) = match own {
+            Some(native) => encode::native(request, &native.body, &target.model)?,
+            None => encode::body(request, &target.model)?,
+        };
         let mut headers = headers(&target.provider);
+        forward(&mut headers, &request.forwarded);
         headers.entry(VERSION.0).or_insert(VERSION.1);
         Ok(Outgoing { url: url(target, "/messages"), headers, body: body.into(), script: None, warnings })
     }
@@ -52,6 +61,21 @@ impl Adapter for Anthropic {
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(stream::MessageStream::default())
+    }
+}
+
+/// Passes the caller's choice of features on, beside those that the configuration names.
+fn forward(headers: &mut HeaderMap, forwarded: &[(&'static str, String)]) {
+    for (name, value) in forwarded {
+        let value = match headers.get(*name).and_then(|configured| configured.to_str().ok()) {
+            Some(configured) if *name == "anthropic-beta" => format!("{configured},{value}"),
+            // What the configuration says of the version is meant for this provider.
+            Some(_) => continue,
+            None => value.clone(),
+        };
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(*name, value);
+        }
     }
 }
 

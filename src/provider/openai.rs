@@ -331,6 +331,7 @@ impl OpenAiStream {
                 index,
                 delta: Delta {
                     role: false,
+                    seal: None,
                     content,
                     refusal: delta.take_as("refusal"),
                     reasoning_content: reasoning(&mut delta).or(thinking),

@@ -98,6 +98,21 @@ pub fn body(request: &Request, model: &Model) -> Result<(Vec<u8>, Vec<String>), 
     Ok((body, notes))
 }
 
+/// The body of a caller who speaks Messages, word for word; only the model, the stream and the limit are ours.
+pub fn native(request: &Request, own: &[u8], model: &Model) -> Result<(Vec<u8>, Vec<String>), Untranslatable> {
+    let own: Map<String, Value> = serde_json::from_slice(own).map_err(|error| refuse("messages", error.to_string()))?;
+    let mut notes = Vec::new();
+    let mut out = Map::with_capacity(own.len() + 3);
+    out.insert("model".into(), json!(model.upstream_id()));
+    out.extend(own);
+    out.insert("max_tokens".into(), json!(max_tokens(request, model, &mut notes)));
+    if request.stream {
+        out.insert("stream".into(), json!(true));
+    }
+    let body = serde_json::to_vec(&out).map_err(|error| refuse("messages", error.to_string()))?;
+    Ok((body, notes))
+}
+
 fn max_tokens(request: &Request, model: &Model, notes: &mut Vec<String>) -> u64 {
     match (request.max_tokens, model.max_output) {
         (Some(wanted), Some(limit)) if wanted > limit => {

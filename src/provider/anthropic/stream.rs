@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::decode::{Counts, compact, endings, thinking_blocks};
 use super::{ANSWER_TOOL, finish};
-use crate::chat::{Chunk, ChunkChoice, Delta, Object, ToolCallDelta, object};
+use crate::chat::{Chunk, ChunkChoice, Delta, Object, Seal, ToolCallDelta, object};
 use crate::provider::adapter::{Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::framing::Event;
@@ -68,6 +68,7 @@ impl Decoder for MessageStream {
             "content_block_stop" => {
                 let index = members.read("index").unwrap_or(0);
                 self.close(|at| at == index, pieces);
+                self.seal(index, pieces);
             }
             "message_start" => self.begin(&mut members, pieces),
             "message_delta" => self.end(&mut members, pieces),
@@ -123,7 +124,10 @@ impl MessageStream {
                 Block::Thinking { text, signature: block.take_as("signature").unwrap_or_default() }
             }
             Some("redacted_thinking") => match serde_json::to_string(&block) {
-                Ok(raw) => Block::Redacted(raw),
+                Ok(raw) => {
+                    pieces.push(seal(Seal::Redacted(raw.clone())));
+                    Block::Redacted(raw)
+                }
                 Err(_) => Block::Other,
             },
             Some("text") => {
@@ -185,6 +189,15 @@ impl MessageStream {
         }
     }
 
+    /// Passes on the signature of thinking that has ended, for callers who want it in its place.
+    fn seal(&self, index: u64, pieces: &mut Vec<Piece>) {
+        if let Some((_, Block::Thinking { signature, .. })) = self.blocks.iter().rev().find(|(at, _)| *at == index)
+            && !signature.is_empty()
+        {
+            pieces.push(seal(Seal::Signature(signature.clone())));
+        }
+    }
+
     fn end(&mut self, members: &mut Object<'_>, pieces: &mut Vec<Piece>) {
         if let Some(usage) = members.take_as("usage") {
             self.counts.absorb(usage);
@@ -232,6 +245,10 @@ impl Tool {
 
 fn fragment(call: ToolCallDelta) -> Piece {
     one(Delta { tool_calls: vec![call], ..Delta::default() })
+}
+
+fn seal(seal: Seal) -> Piece {
+    one(Delta { seal: Some(seal), ..Delta::default() })
 }
 
 fn reasoning(text: String) -> Piece {
