@@ -177,6 +177,9 @@ impl Gateway {
     ) -> Result<Reply, Error> {
         let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
         rules.check_hints(&inbound.hints)?;
+        if inbound.request.embed.is_some() {
+            selection.of_one_model()?;
+        }
         let cache = self.cache.load_full();
         let Some(key) = rules.cache_key(&inbound) else {
             draft.cache(CacheUse::Bypass);

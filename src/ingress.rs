@@ -4,6 +4,7 @@
 //! cache and ledger know only chat. What a dialect can say and chat cannot is refused or noted, never dropped in silence.
 
 pub mod completions;
+pub mod embeddings;
 pub mod messages;
 mod reading;
 pub mod responses;

@@ -164,7 +164,7 @@ fn forwarded(headers: &HeaderMap) -> Vec<(&'static str, String)> {
 /// Longest list of features that is passed on, in bytes.
 const LONGEST_FEATURES: usize = 1000;
 
-async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, ApiError> {
+pub async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, ApiError> {
     let too_large = || {
         let message = format!("the body is larger than {limit} bytes (`server.body_limit`)");
         ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", None, message)

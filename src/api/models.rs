@@ -17,11 +17,24 @@ use crate::gateway::snapshot::Snapshot;
 /// Models have no birthday here; the SDKs want a number. The catalogue's date, 2026-11-20.
 const CREATED: i64 = 1_795_132_800;
 
-pub async fn list(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+pub async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
     let rules = gateway.rules();
     let aliases = rules.index.aliases().map(alias);
-    let data: Vec<Value> = aliases.chain(rules.index.targets().iter().map(|target| model(target))).collect();
-    Json(json!({"object": "list", "data": data}))
+    let mut data: Vec<Value> = aliases.chain(rules.index.targets().iter().map(|target| model(target))).collect();
+    if !headers.contains_key("anthropic-version") {
+        return Json(json!({"object": "list", "data": data}));
+    }
+    data.iter_mut().for_each(in_anthropics_words);
+    let id = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());
+    let (first, last) = (id(data.first()), id(data.last()));
+    Json(json!({"data": data, "has_more": false, "first_id": first, "last_id": last}))
+}
+
+/// What Anthropic's SDKs read of a model, beside our own members (API reference, Models).
+fn in_anthropics_words(model: &mut Value) {
+    model["type"] = json!("model");
+    model["display_name"] = model["id"].clone();
+    model["created_at"] = json!("2026-11-20T00:00:00Z");
 }
 
 pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {

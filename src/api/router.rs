@@ -35,7 +35,8 @@ impl FromRef<Shared> for Arc<Operations> {
 }
 
 /// Named in the answer to an unknown path.
-const PATHS: &str = "POST /v1/chat/completions, POST /v1/route, GET /v1/models, GET /v1/usage, GET /v1/usage/compare, \
+const PATHS: &str = "POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
+                     POST /v1/responses, POST /v1/completions, POST /v1/embeddings, POST /v1/route, GET /v1/models, GET /v1/usage, GET /v1/usage/compare, \
                      GET /v1/requests, GET /gateway/status, GET /health, GET /metrics";
 
 pub fn router(shared: Shared) -> Router {
@@ -45,6 +46,8 @@ pub fn router(shared: Shared) -> Router {
         router
             .route(&at("/chat/completions"), post(chat::completions))
             .route(&at("/messages"), post(speech::messages))
+            .route(&at("/messages/count_tokens"), post(speech::count_tokens))
+            .route(&at("/embeddings"), post(speech::embeddings))
             .route(&at("/responses"), post(speech::responses))
             .route(&at("/completions"), post(speech::completions))
             .route(&at("/route"), post(route::route))
@@ -55,10 +58,10 @@ pub fn router(shared: Shared) -> Router {
             .route(&at("/requests"), get(requests::recent))
             .route(&at("/requests/{id}"), get(requests::one))
     };
-    v1(v1(Router::new(), "/v1"), "/openai/v1")
-        .route("/chat/completions", post(chat::completions))
-        .route("/models", get(models::list))
-        .route("/models/{*id}", get(models::one))
+    // A client that appends its own `/v1` to a base URL that has one, or none where there is none, means the same.
+    let paths = ["/v1", "/openai/v1", "/anthropic/v1", "/v1/v1", ""];
+    let router = paths.into_iter().fold(Router::new(), v1);
+    router
         .route("/gateway/status", get(health::status))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))

@@ -1,18 +1,23 @@
-//! The dialects that callers speak, one path for all of them: `POST /v1/messages`, `/v1/responses`, `/v1/completions`.
+//! The dialects that callers speak, one path for all of them: `POST /v1/messages`, `/v1/responses`, `/v1/completions` and
+//! `/v1/embeddings`.
 
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::response::Response;
-use http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue};
+use serde_json::json;
 
 use super::chat::answer;
+use super::edge::request_id;
 use super::error::ApiError;
 use super::sse::ChatWriter;
 use crate::chat::{Invalid, Request};
 use crate::gateway::Gateway;
-use crate::ingress::{Writer, completions, messages, responses};
+use crate::gateway::error::Error;
+use crate::ingress::{Writer, completions, embeddings, messages, responses};
+use crate::meter::estimate;
 use crate::operations::Operations;
 
 /// In which words a request came, and its answer goes.
@@ -22,6 +27,7 @@ pub enum Speech {
     Messages,
     Responses,
     Completions,
+    Embeddings,
 }
 
 impl Speech {
@@ -36,6 +42,10 @@ impl Speech {
             Self::Messages => messages::read(&body)?,
             Self::Responses => responses::read(&body)?,
             Self::Completions => completions::read(&body)?,
+            Self::Embeddings => {
+                let (request, writer) = embeddings::read(&body)?;
+                return Ok((request, writer, Vec::new()));
+            }
         };
         let mut request = Request::parse(asked.chat)?;
         request.native = asked.native;
@@ -78,4 +88,36 @@ pub async fn completions(
     body: Body,
 ) -> Response {
     answer(&gateway, &operations, &headers, body, Speech::Completions).await
+}
+
+pub async fn embeddings(
+    State(gateway): State<Arc<Gateway>>,
+    State(operations): State<Arc<Operations>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(&gateway, &operations, &headers, body, Speech::Embeddings).await
+}
+
+/// `POST /v1/messages/count_tokens`: counted here, exactly for OpenAI's current models and closely for others; no
+/// provider is asked.
+pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+    let id = request_id(&headers).to_owned();
+    let result = async {
+        let limit = gateway.rules().settings.server.body_limit.0;
+        let body = super::chat::read(&headers, body, limit).await?;
+        let request = messages::count(&body).map_err(Error::from)?;
+        gateway.rules().index.select(&request.model, &request.models).map_err(Error::from)?;
+        Ok::<_, ApiError>(estimate::prompt_tokens(&request))
+    };
+    match result.await {
+        Ok(tokens) => {
+            let mut response = axum::Json(json!({"input_tokens": tokens, "estimated": true})).into_response();
+            response
+                .headers_mut()
+                .insert("x-stepwell-warnings", HeaderValue::from_static("counted here, not by a provider"));
+            response
+        }
+        Err(error) => Speech::Messages.refuse(&error, &id),
+    }
 }

@@ -41,6 +41,10 @@ pub fn key(request: &Request, partition: &str, routing: &str) -> Key {
         field(b"native");
         field(&native.body);
     }
+    if let Some(embed) = &request.embed {
+        field(b"embed");
+        field(&embed.body);
+    }
     for (name, value) in &request.forwarded {
         field(name.as_bytes());
         field(value.as_bytes());

@@ -235,6 +235,8 @@ impl Row {
     fn price(&self) -> Option<Price> {
         let usd = |value: Option<f64>| value.and_then(PerMillion::from_usd);
         let prices = &self.usd_per_million;
+        // A vector has no output tokens, and some sources leave their price out.
+        let output = (self.kind == Kind::Embedding).then(PerMillion::default);
         let origin =
             Origin::Catalogue { source: self.source.clone().unwrap_or_else(|| "LiteLLM price map".into()), date: DATE };
         Some(Price {
@@ -243,7 +245,7 @@ impl Row {
             reasoning_output: usd(prices.reasoning_output),
             input_above_200k: usd(prices.input_above_200k),
             output_above_200k: usd(prices.output_above_200k),
-            ..Price::new(usd(prices.input)?, usd(prices.output)?, origin)
+            ..Price::new(usd(prices.input)?, usd(prices.output).or(output)?, origin)
         })
     }
 }

@@ -89,7 +89,7 @@ impl Assembly {
             })
             .collect();
         choices.sort_by_key(|choice| choice.index);
-        Response { id, created, model, choices, usage, extra: self.extra }
+        Response { id, created, model, choices, vectors: Vec::new(), usage, extra: self.extra }
     }
 }
 
@@ -150,6 +150,7 @@ mod tests {
             created: 1,
             model: "m".into(),
             choices: vec![choice],
+            vectors: Vec::new(),
             usage: None,
             extra: Extra::new(),
         };

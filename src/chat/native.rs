@@ -1,4 +1,4 @@
-//! A request in the words of the dialect that its caller spoke, kept for providers that speak the same.
+//! What a request says beside chat: the words of another dialect, kept for providers that speak it, and embeddings.
 
 use bytes::Bytes;
 
@@ -17,4 +17,30 @@ pub struct Native {
     pub body: Bytes,
     /// What the chat request cannot say of it, for `x-stepwell-warnings` where another dialect is spoken.
     pub notes: Vec<String>,
+}
+
+/// A request for vectors instead of an answer. Its chat body holds the texts, so that lengths and limits count.
+#[derive(Clone, Debug)]
+pub struct Embed {
+    pub inputs: Inputs,
+    pub dimensions: Option<u32>,
+    /// The caller's body, for providers that speak OpenAI's dialect.
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub enum Inputs {
+    Texts(Vec<String>),
+    /// Token ids mean something to the named model's own provider only; so many lists of them.
+    Tokens(usize),
+}
+
+impl Inputs {
+    /// How many vectors are wanted.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Tokens(count) => *count,
+        }
+    }
 }

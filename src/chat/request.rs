@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::message::Message;
-use super::native::Native;
+use super::native::{Embed, Native};
 use super::object::Object;
 use super::prompt::Prompt;
 
@@ -107,6 +107,8 @@ pub struct Request {
     turns: Vec<Turn>,
     /// The caller's own words, if it spoke another dialect.
     pub native: Option<Native>,
+    /// Vectors are wanted, not an answer.
+    pub embed: Option<Embed>,
     /// Headers of the caller that its provider is to see: only those of an explicit list (faults E04).
     pub forwarded: Vec<(&'static str, String)>,
 }
@@ -190,6 +192,7 @@ impl Request {
             members: object.0.iter().map(|(name, value)| (name.as_ref().into(), range_in(text, value.get()))).collect(),
             body: Bytes::new(),
             native: None,
+            embed: None,
             forwarded: Vec::new(),
         };
         drop(object);

@@ -60,6 +60,14 @@ pub struct Choice {
     pub extra: Extra,
 }
 
+/// One embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Vector {
+    Floats(Vec<f32>),
+    /// Little-endian 32-bit floats in base64, which OpenAI's SDKs ask for by default.
+    Base64(String),
+}
+
 #[derive(Clone, Debug)]
 pub struct Response {
     pub id: String,
@@ -68,6 +76,8 @@ pub struct Response {
     /// The model that answered, in the provider's own words.
     pub model: String,
     pub choices: Vec<Choice>,
+    /// What an embeddings request gets instead of choices, in the order of its inputs.
+    pub vectors: Vec<Vector>,
     /// `None` if the provider sent no believable count.
     pub usage: Option<Usage>,
     pub extra: Extra,

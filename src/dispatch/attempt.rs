@@ -57,7 +57,11 @@ async fn exchange(
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Failure> {
     let adapter = provider::adapter(target.provider.format);
-    let mut outgoing = adapter.encode(request, target, task).map_err(|error| {
+    let encoded = match &request.embed {
+        Some(embed) => adapter.encode_embed(request, embed, target),
+        None => adapter.encode(request, target, task),
+    };
+    let mut outgoing = encoded.map_err(|error| {
         let param = Some(error.param.clone());
         Failure { param, ..Failure::new(FailureKind::Untranslatable, error.to_string()) }
     })?;
@@ -94,7 +98,11 @@ async fn exchange(
     };
     if !is_stream {
         let body = collect(incoming, first_token, idle, limits).await?;
-        return adapter.decode(&body).map(Box::new).map(Answer::Whole);
+        let decoded = match &request.embed {
+            Some(embed) => adapter.vectors(&body).and_then(|answer| complete(answer, embed.inputs.count())),
+            None => adapter.decode(&body),
+        };
+        return decoded.map(Box::new).map(Answer::Whole);
     }
     let mut stream = OpenStream::new(incoming, adapter, idle);
     timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
@@ -137,6 +145,14 @@ async fn collect(
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// A vector short, and every later one would belong to the wrong text.
+fn complete(answer: Response, wanted: usize) -> Result<Response, Failure> {
+    match answer.vectors.len() {
+        count if count == wanted => Ok(answer),
+        count => Err(Failure::malformed(format!("{count} vectors for {wanted} inputs"))),
+    }
 }
 
 async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Failure> {

@@ -35,7 +35,9 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
     chat.insert("model".into(), json!(model));
     let prompt = prompt(take(&mut members, "prompt"))?;
     chat.insert("messages".into(), json!([{"role": "user", "content": prompt}]));
-    for (name, neutral) in [("echo", json!(false)), ("best_of", json!(1)), ("suffix", json!("")), ("logprobs", json!(0))] {
+    for (name, neutral) in
+        [("echo", json!(false)), ("best_of", json!(1)), ("suffix", json!("")), ("logprobs", json!(0))]
+    {
         if take(&mut members, name).is_some_and(|value| value != neutral) {
             let message = format!("`{name}` is not supported: prompts are answered by chat models");
             return Err(Invalid::value(name, message));

@@ -49,6 +49,14 @@ pub fn completion(task: &str, prompt_tokens: u64, max_tokens: Option<u64>) -> u6
     usual.min(max_tokens.unwrap_or(u64::MAX))
 }
 
+/// Input tokens of a whole request, counted in its texts and tools: what the provider will count, within a few percent.
+pub fn prompt_tokens(request: &Request) -> u64 {
+    let fixed = request.turns() as u64 * TOKENS_PER_MESSAGE
+        + request.images() as u64 * TOKENS_PER_IMAGE
+        + (request.audio() + request.files()) as u64 * TOKENS_PER_FILE;
+    count(&request.all_text()) + request.member("tools").map_or(0, count) + fixed
+}
+
 /// Counts the tokens of `text` in OpenAI's o200k vocabulary. Exact for its current models, close for the others.
 /// Microseconds per kilobyte: for after the answer, not for the way in.
 pub fn count(text: &str) -> u64 {

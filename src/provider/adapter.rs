@@ -8,7 +8,7 @@ use super::demo::Script;
 use super::failure::Failure;
 use super::framing::{Event, Framing};
 use crate::catalog::{Auth, Provider, Target};
-use crate::chat::{Chunk, Dialect, Request, Response};
+use crate::chat::{Chunk, Dialect, Embed, Inputs, Request, Response, Usage, Vector};
 
 /// A request as it goes out: always a POST of JSON.
 #[derive(Debug)]
@@ -50,6 +50,16 @@ pub trait Adapter: Send + Sync {
         Framing::Sse
     }
 
+    /// Writes a request for embeddings.
+    fn encode_embed(&self, _request: &Request, _embed: &Embed, _target: &Target) -> Result<Outgoing, Untranslatable> {
+        Err(Untranslatable { param: "input".into(), reason: format!("`{}` has no embeddings", self.name()) })
+    }
+
+    /// Reads the vectors of [`Adapter::encode_embed`], in the order of its inputs.
+    fn vectors(&self, _body: &[u8]) -> Result<Response, Failure> {
+        Err(Failure::malformed("an answer that was never asked for"))
+    }
+
     /// A decoder for one stream; it owns its state.
     fn decoder(&self) -> Box<dyn Decoder>;
 
@@ -73,6 +83,22 @@ pub enum Piece {
 /// Turns the events of one stream into pieces. Events come whole, see [`super::framing`].
 pub trait Decoder: Send {
     fn event(&mut self, event: &Event, pieces: &mut Vec<Piece>);
+}
+
+/// An answer of vectors.
+pub fn embedded(id: String, model: String, vectors: Vec<Vector>, usage: Option<Usage>) -> Response {
+    Response { id, created: 0, model, choices: Vec::new(), vectors, usage, extra: Vec::new() }
+}
+
+/// The texts of an embeddings request, for formats that take no token ids.
+pub fn texts(embed: &Embed) -> Result<&[String], Untranslatable> {
+    match &embed.inputs {
+        Inputs::Texts(texts) => Ok(texts),
+        Inputs::Tokens(_) => Err(Untranslatable {
+            param: "input".into(),
+            reason: "token ids mean something to OpenAI's models only".into(),
+        }),
+    }
 }
 
 /// The address of `path` at the target's provider, with the provider's own query.

@@ -5,6 +5,7 @@
 //! mark: a finish reason and the end of the bytes are the end.
 
 mod answer;
+mod embed;
 mod encode;
 mod finish;
 mod generation;
@@ -18,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable, headers, url};
 use super::failure::{Failure, FailureKind};
 use crate::catalog::Target;
-use crate::chat::{Request, Response};
+use crate::chat::{Embed, Request, Response};
 
 /// How warnings and refusals call the provider.
 const NAME: &str = "Gemini";
@@ -47,6 +48,17 @@ impl Adapter for Gemini {
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
         answer::answer(body)
+    }
+
+    fn encode_embed(&self, _request: &Request, embed: &Embed, target: &Target) -> Result<Outgoing, Untranslatable> {
+        let path = format!("/models/{}:batchEmbedContents", target.model.upstream_id());
+        let body = embed::body(embed, target)?;
+        let headers = headers(&target.provider);
+        Ok(Outgoing { url: url(target, &path), headers, body, script: None, warnings: Vec::new() })
+    }
+
+    fn vectors(&self, body: &[u8]) -> Result<Response, Failure> {
+        embed::answer(body)
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

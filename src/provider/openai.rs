@@ -3,6 +3,8 @@
 //! Writing is strict, reading is lenient: the request's own members go out as the caller wrote them, and every known
 //! deviation of an answer (protocol notes, sections 5 and 6) is straightened here and nowhere else.
 
+mod embed;
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -11,8 +13,8 @@ use super::failure::{Failure, FailureKind, quote};
 use super::framing::Event;
 use crate::catalog::Target;
 use crate::chat::{
-    Choice, Chunk, ChunkChoice, Delta, Extra, Finish, Object, Reply, Request, Response, ToolCall, ToolCallDelta, Usage,
-    object,
+    Choice, Chunk, ChunkChoice, Delta, Embed, Extra, Finish, Object, Reply, Request, Response, ToolCall, ToolCallDelta,
+    Usage, object,
 };
 
 /// Members that are stepwell's own and mean nothing to a provider (CONTRACT, Hints).
@@ -56,9 +58,24 @@ impl Adapter for OpenAi {
             created: members.take_as("created").unwrap_or_default(),
             model: members.take_as("model").unwrap_or_default(),
             choices,
+            vectors: Vec::new(),
             usage,
             extra: members.rest(),
         })
+    }
+
+    fn encode_embed(&self, _request: &Request, embed: &Embed, target: &Target) -> Result<Outgoing, Untranslatable> {
+        Ok(Outgoing {
+            url: url(target, "/embeddings"),
+            headers: headers(&target.provider),
+            body: embed::body(embed, target),
+            script: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn vectors(&self, body: &[u8]) -> Result<Response, Failure> {
+        embed::answer(body)
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

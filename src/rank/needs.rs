@@ -13,6 +13,8 @@ pub struct Needs {
     pub audio: bool,
     pub files: bool,
     pub json_schema: bool,
+    /// Vectors: the window holds for each text by itself.
+    pub embedding: bool,
     /// The answer is streamed: what counts is how soon it starts.
     pub stream: bool,
     /// Input tokens that an earlier turn of this conversation has probably left in a provider's prompt cache.
@@ -34,6 +36,7 @@ impl Needs {
             vision: request.images() > 0,
             audio: request.audio() > 0,
             files: request.files() > 0,
+            embedding: request.embed.is_some(),
             json_schema: request.response_format == ResponseFormat::JsonSchema,
             stream: request.stream,
             cacheable_tokens: if request.turns() > 2 && before >= MIN_CACHEABLE { before } else { 0 },

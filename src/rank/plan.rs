@@ -175,7 +175,7 @@ fn unfit(target: &Target, estimate: &Estimate, question: &Question<'_>, explicit
     let (model, needs) = (&target.model, question.needs);
     // Only the estimate that is probably right may exclude: a guess on the safe side would refuse what fits.
     let tokens = needs.prompt.expected + if explicit { 0 } else { estimate.completion_tokens };
-    if let Some(window) = model.context.filter(|window| tokens > *window) {
+    if let Some(window) = model.context.filter(|window| tokens > *window && !needs.embedding) {
         return Some(Reason::Context { tokens, window });
     }
     if explicit && !question.hints.require_parameters {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::settings::{Alias, Strategy};
 use crate::catalog::Target;
+use crate::chat::Invalid;
 
 /// The built-in names, with the strategy that each stands for.
 pub const BUILT_IN: [(&str, Option<Strategy>); 4] = [
@@ -22,6 +23,19 @@ pub struct Selection {
     /// The strategy that the name asks for.
     pub strategy: Option<Strategy>,
     pub min_skill: Option<f64>,
+}
+
+impl Selection {
+    /// Refuses a name that stands for several models: their vectors cannot be compared.
+    pub fn of_one_model(&self) -> Result<(), Invalid> {
+        let mut ids = self.groups.iter().flat_map(|group| &group.targets).map(|target| &*target.model.id);
+        let first = ids.next();
+        if ids.all(|id| Some(id) == first) {
+            return Ok(());
+        }
+        let message = "embeddings of different models cannot be compared: name one model, as in GET /v1/models";
+        Err(Invalid::value("model", message))
+    }
 }
 
 #[derive(Clone, Debug)]

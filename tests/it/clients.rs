@@ -109,6 +109,8 @@ macro_rules! clients {
 clients! {
     openai_python: python("openai", "openai_sync.py");
     openai_python_async: python("openai", "openai_async.py");
+    openai_python_dialects: python("openai", "openai_dialects.py");
+    anthropic_python: python("anthropic", "anthropic_sync.py");
     langchain: python("langchain-openai", "langchain_chat.py");
     pydantic_ai: python("pydantic-ai-slim", "pydantic_ai_agent.py");
     litellm: python("litellm", "litellm_sdk.py");

@@ -7,6 +7,7 @@ mod cascade;
 mod chat;
 mod clients;
 mod config;
+mod dialects;
 mod errors;
 mod formats;
 mod layers;

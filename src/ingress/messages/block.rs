@@ -29,7 +29,8 @@ impl Parts {
             },
             "search_result" => {
                 let found = block["content"].as_array().into_iter().flatten().filter_map(|part| text(part, "text"));
-                let head = format!("{} ({})", block["title"].as_str().unwrap_or(""), block["source"].as_str().unwrap_or(""));
+                let head =
+                    format!("{} ({})", block["title"].as_str().unwrap_or(""), block["source"].as_str().unwrap_or(""));
                 json!({"type": "text", "text": std::iter::once(&*head).chain(found).collect::<Vec<_>>().join("\n")})
             }
             _ => return Ok(self.lost.push(kind.to_owned())),
@@ -65,11 +66,12 @@ fn image(source: &Value, path: &str) -> Result<Value, Invalid> {
             };
             data_url(media, data)
         }
-        Some("url") => text(source, "url")
-            .ok_or_else(|| Invalid::kind(format!("{path}.source.url"), "a string"))?
-            .to_owned(),
+        Some("url") => {
+            text(source, "url").ok_or_else(|| Invalid::kind(format!("{path}.source.url"), "a string"))?.to_owned()
+        }
         _ => {
-            let message = format!("`{path}.source`: expected base64 or url; a file id is known to its own provider only");
+            let message =
+                format!("`{path}.source`: expected base64 or url; a file id is known to its own provider only");
             return Err(Invalid::value(format!("{path}.source"), message));
         }
     };

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::THINKING_BLOCKS;
 use super::block::{Parts, tool_result};
 use super::write::MessageWriter;
-use super::THINKING_BLOCKS;
 use crate::chat::{Dialect, Invalid, Native};
 use crate::ingress::Asked;
 use crate::ingress::reading::{self, OURS, take, take_list, take_text, text};
@@ -42,7 +42,9 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
     }
     turns.lost.sort_unstable();
     turns.lost.dedup();
-    notes.extend(turns.lost.iter().map(|kind| format!("blocks of type `{kind}` have no place in chat and were left out")));
+    notes.extend(
+        turns.lost.iter().map(|kind| format!("blocks of type `{kind}` have no place in chat and were left out")),
+    );
     chat.insert("messages".into(), Value::Array(turns.messages));
     if let Some(limit) = take(&mut members, "max_tokens") {
         chat.insert("max_tokens".into(), limit);
@@ -53,7 +55,11 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
     tools(&mut members, &mut chat, &mut notes)?;
     effort(&mut members, &mut chat);
     if let Some(user) = take(&mut members, "metadata").as_ref().and_then(|metadata| text(metadata, "user_id")) {
-        let short = if user.len() > LONGEST_USER { blake3::hash(user.as_bytes()).to_hex().to_string() } else { user.to_owned() };
+        let short = if user.len() > LONGEST_USER {
+            blake3::hash(user.as_bytes()).to_hex().to_string()
+        } else {
+            user.to_owned()
+        };
         chat.insert("user".into(), json!(short));
     }
     // What the service does by itself, and what concerns only its own billing.
@@ -77,7 +83,8 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
 fn without_unsigned_thinking(own: &mut Map<String, Value>) {
     for message in own.get_mut("messages").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(blocks) = message.get_mut("content").and_then(Value::as_array_mut) {
-            let unsigned = |block: &Value| block["type"] == "thinking" && text(block, "signature").is_none_or(str::is_empty);
+            let unsigned =
+                |block: &Value| block["type"] == "thinking" && text(block, "signature").is_none_or(str::is_empty);
             blocks.retain(|block| !unsigned(block));
         }
     }
@@ -133,7 +140,10 @@ impl Turns {
             }
             other => {
                 let other: String = other.chars().take(40).collect();
-                Err(Invalid::value(format!("{path}.role"), format!("unknown role `{other}`: expected user or assistant")))
+                Err(Invalid::value(
+                    format!("{path}.role"),
+                    format!("unknown role `{other}`: expected user or assistant"),
+                ))
             }
         }
     }
@@ -180,7 +190,8 @@ impl Turns {
                     let (Some(id), Some(name)) = (text(block, "id"), text(block, "name")) else {
                         return Err(Invalid::kind(path, "{type: tool_use, id, name, input}"));
                     };
-                    let input = block.get("input").filter(|input| !input.is_null()).map_or("{}".into(), Value::to_string);
+                    let input =
+                        block.get("input").filter(|input| !input.is_null()).map_or("{}".into(), Value::to_string);
                     calls.push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": input}}));
                 }
                 Some(kind) => self.lost.push(kind.to_owned()),
@@ -202,7 +213,11 @@ impl Turns {
     }
 }
 
-fn tools(members: &mut Map<String, Value>, chat: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<(), Invalid> {
+fn tools(
+    members: &mut Map<String, Value>,
+    chat: &mut Map<String, Value>,
+    notes: &mut Vec<String>,
+) -> Result<(), Invalid> {
     let mut offered = Vec::new();
     for (index, tool) in take_list(members, "tools")?.unwrap_or_default().into_iter().enumerate() {
         match text(&tool, "type") {
@@ -299,7 +314,8 @@ mod tests {
             ],
         }));
         assert!(notes.is_empty(), "{notes:?}");
-        let roles: Vec<&str> = chat["messages"].as_array().expect("a list").iter().filter_map(|m| m["role"].as_str()).collect();
+        let roles: Vec<&str> =
+            chat["messages"].as_array().expect("a list").iter().filter_map(|m| m["role"].as_str()).collect();
         assert_eq!(roles, ["system", "user", "assistant", "tool", "user"]);
         let assistant = &chat["messages"][2];
         assert_eq!(assistant["tool_calls"][0]["function"]["arguments"], "{\"a\":1}");
@@ -328,7 +344,10 @@ mod tests {
         let native = asked.native.expect("native");
         assert_eq!(native.notes.len(), 3, "{:?}", native.notes);
         let own: Value = serde_json::from_slice(&native.body).expect("JSON");
-        assert_eq!((&own["top_k"], own.get("model"), own.get("context"), own.get("stream")), (&json!(5), None, None, None));
+        assert_eq!(
+            (&own["top_k"], own.get("model"), own.get("context"), own.get("stream")),
+            (&json!(5), None, None, None)
+        );
         assert_eq!(own["messages"][0]["content"].as_array().map(Vec::len), Some(1), "unsigned thinking is not sent");
     }
 

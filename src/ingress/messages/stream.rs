@@ -155,7 +155,11 @@ impl Blocks {
     fn begin(&mut self, open: Open, block: &Value, out: &mut Vec<u8>) {
         self.close(out);
         let index = self.count;
-        event(out, "content_block_start", &json!({"type": "content_block_start", "index": index, "content_block": block}));
+        event(
+            out,
+            "content_block_start",
+            &json!({"type": "content_block_start", "index": index, "content_block": block}),
+        );
         self.open = Some(open);
         self.count += 1;
     }

@@ -110,7 +110,9 @@ impl Messages {
             "input_file" => {
                 let mut file = Map::new();
                 for name in ["filename", "file_data", "file_id"] {
-                    file.extend(part.get(name).filter(|value| value.is_string()).map(|value| (name.into(), value.clone())));
+                    file.extend(
+                        part.get(name).filter(|value| value.is_string()).map(|value| (name.into(), value.clone())),
+                    );
                 }
                 if let Some(url) = text(part, "file_url") {
                     file.insert("file_data".into(), json!(url));

@@ -65,7 +65,9 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
     }
     messages.lost.sort_unstable();
     messages.lost.dedup();
-    notes.extend(messages.lost.iter().map(|kind| format!("items of type `{kind}` have no place in chat and were left out")));
+    notes.extend(
+        messages.lost.iter().map(|kind| format!("items of type `{kind}` have no place in chat and were left out")),
+    );
     chat.insert("messages".into(), Value::Array(messages.list));
     for name in OURS.iter().chain(&SAME) {
         chat.extend(take(&mut members, name).map(|value| ((*name).to_owned(), value)));
@@ -97,7 +99,11 @@ pub fn read(body: &Bytes) -> Result<Asked, Invalid> {
     Ok(Asked { chat: reading::body(&chat), native: None, notes, writer: Box::new(ResponseWriter::new(echo)) })
 }
 
-fn tools(members: &mut Map<String, Value>, chat: &mut Map<String, Value>, notes: &mut Vec<String>) -> Result<(), Invalid> {
+fn tools(
+    members: &mut Map<String, Value>,
+    chat: &mut Map<String, Value>,
+    notes: &mut Vec<String>,
+) -> Result<(), Invalid> {
     let mut offered = Vec::new();
     for (index, tool) in take_list(members, "tools")?.unwrap_or_default().into_iter().enumerate() {
         let Value::Object(mut tool) = tool else { return Err(Invalid::kind(format!("tools[{index}]"), "an object")) };

@@ -47,7 +47,11 @@ impl Items {
     pub fn delta(&mut self, delta: &Delta, out: &mut Vec<u8>) {
         let filled = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         if let Some(thoughts) = filled(&delta.reasoning_content) {
-            let at = self.open(out, |kind| matches!(kind, Kind::Reasoning { .. }), || Kind::Reasoning { text: String::new(), sealed: None });
+            let at = self.open(
+                out,
+                |kind| matches!(kind, Kind::Reasoning { .. }),
+                || Kind::Reasoning { text: String::new(), sealed: None },
+            );
             self.piece(at, &thoughts, out);
         }
         if let Some((_, raw)) = delta.extra.iter().find(|(name, _)| &**name == "thinking_blocks") {
@@ -77,7 +81,10 @@ impl Items {
 
     /// What was written so far.
     pub fn output(&self) -> Vec<Value> {
-        self.items.iter().map(|item| if item.is_done { item.done.clone() } else { item.value(State::InProgress) }).collect()
+        self.items
+            .iter()
+            .map(|item| if item.is_done { item.done.clone() } else { item.value(State::InProgress) })
+            .collect()
     }
 
     /// Signed thinking comes last in chat, when its item is long done: it counts in the final object.
@@ -111,8 +118,13 @@ impl Items {
         let item = Item { id: id.clone(), kind, is_done: false, done: Value::Null };
         let mut added = item.value(State::InProgress);
         let (part_event, part) = match &item.kind {
-            Kind::Reasoning { .. } => (Some("response.reasoning_summary_part.added"), json!({"type": "summary_text", "text": ""})),
-            Kind::Text(_) => (Some("response.content_part.added"), json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []})),
+            Kind::Reasoning { .. } => {
+                (Some("response.reasoning_summary_part.added"), json!({"type": "summary_text", "text": ""}))
+            }
+            Kind::Text(_) => (
+                Some("response.content_part.added"),
+                json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []}),
+            ),
             Kind::Refusal(_) => (Some("response.content_part.added"), json!({"type": "refusal", "refusal": ""})),
             Kind::Call { .. } => (None, Value::Null),
         };
@@ -200,7 +212,11 @@ impl Items {
             let (text_event, part_event, part) = match &item.kind {
                 Kind::Reasoning { text, .. } => {
                     said["text"] = json!(text);
-                    ("response.reasoning_summary_text.done", "response.reasoning_summary_part.done", done["summary"][0].clone())
+                    (
+                        "response.reasoning_summary_text.done",
+                        "response.reasoning_summary_part.done",
+                        done["summary"][0].clone(),
+                    )
                 }
                 Kind::Text(text) => {
                     said["text"] = json!(text);
@@ -238,12 +254,12 @@ impl Item {
     }
 
     fn value(&self, state: State) -> Value {
-        let message = |part: Value| {
-            json!({"id": self.id, "type": "message", "status": state.status(), "role": "assistant", "content": [part]})
-        };
+        let message = |part: Value| json!({"id": self.id, "type": "message", "status": state.status(), "role": "assistant", "content": [part]});
         match &self.kind {
             Kind::Reasoning { text, sealed } => reasoning(&self.id, Some(text), sealed.as_deref()),
-            Kind::Text(text) => message(json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})),
+            Kind::Text(text) => {
+                message(json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}))
+            }
             Kind::Refusal(text) => message(json!({"type": "refusal", "refusal": text})),
             Kind::Call { call_id, name, arguments, .. } => function_call(&self.id, call_id, name, arguments, state),
         }

@@ -30,6 +30,7 @@ pub fn answer(body: &[u8]) -> Result<Response, Failure> {
         created: 0,
         model: members.take_as("model").unwrap_or_default(),
         choices: vec![Choice { index: 0, message, finish, extra: endings(raw_reason, members.get("stop_details")) }],
+        vectors: Vec::new(),
         usage: counts.usage(),
         extra: Extra::new(),
     })

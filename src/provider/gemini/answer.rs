@@ -33,6 +33,7 @@ pub fn answer(body: &[u8]) -> Result<Response, Failure> {
         created: 0,
         model: members.take_as("modelVersion").unwrap_or_default(),
         choices,
+        vectors: Vec::new(),
         usage: counts.usage(),
         extra: Extra::new(),
     })

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 /// A whole answer.
 pub fn body(text: &str, request: &Value) -> Vec<u8> {
+    if let Some(input) = request.get("input") {
+        return embeddings(input, request);
+    }
     let answer = Answer::to(text, request);
     let choices: Vec<Value> = (0..count(request))
         .map(|index| {
@@ -20,6 +23,31 @@ pub fn body(text: &str, request: &Value) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
+}
+
+/// Vectors that tell their inputs apart, in the form that was asked for.
+fn embeddings(input: &Value, request: &Value) -> Vec<u8> {
+    use base64::Engine;
+    let size = request["dimensions"].as_u64().unwrap_or(3) as usize;
+    let texts: Vec<&str> = input
+        .as_str()
+        .map_or_else(|| input.as_array().into_iter().flatten().filter_map(Value::as_str).collect(), |text| vec![text]);
+    let data: Vec<Value> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let floats: Vec<f32> = (0..size).map(|place| text.len() as f32 + place as f32 / 4.0).collect();
+            let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
+            let vector = match request["encoding_format"] == "base64" {
+                true => json!(base64::engine::general_purpose::STANDARD.encode(bytes)),
+                false => json!(floats),
+            };
+            json!({"object": "embedding", "index": index, "embedding": vector})
+        })
+        .rev()
+        .collect();
+    let usage = json!({"prompt_tokens": texts.len() * 2, "total_tokens": texts.len() * 2});
+    json!({"object": "list", "data": data, "model": request["model"], "usage": usage}).to_string().into_bytes()
 }
 
 /// The same as events; without its end unless `complete`.
