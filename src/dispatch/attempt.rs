@@ -87,7 +87,7 @@ async fn exchange(
     let media_type = incoming.media_type();
     let idle = policy.timeouts.between_tokens.0;
     let is_stream = match media_type.as_str() {
-        "text/event-stream" => true,
+        "text/event-stream" | "application/x-ndjson" => true,
         "application/json" | "text/html" => false,
         // Unlabelled: believe what was asked for.
         _ => request.stream,
