@@ -3,8 +3,11 @@
 //! Writing is strict, reading is lenient: the request's own members go out as the caller wrote them, and every known
 //! deviation of an answer (protocol notes, sections 5 and 6) is straightened here and nowhere else.
 
+mod dialect;
+
 use bytes::Bytes;
-use serde_json::Value;
+
+use dialect::{Dialect, Fate};
 
 use super::adapter::{Adapter, Decoder, Outgoing, Piece, Untranslatable, headers, url};
 use super::failure::{Failure, FailureKind, quote};
@@ -26,12 +29,14 @@ impl Adapter for OpenAi {
     }
 
     fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
+        let mut warnings = Vec::new();
+        let body = body(request, target, &mut warnings);
         Ok(Outgoing {
             url: url(target, "/chat/completions"),
             headers: headers(&target.provider),
-            body: body(request, target),
+            body,
             script: None,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 
@@ -66,10 +71,10 @@ impl Adapter for OpenAi {
     }
 }
 
-/// The caller's members in their own order and bytes; only `model` and the stream options are ours.
-fn body(request: &Request, target: &Target) -> Bytes {
-    let is_mistral = target.provider.preset == Some("mistral");
-    let messages = if is_mistral { request.read("messages").and_then(with_short_ids) } else { None };
+/// The caller's members in their own order and bytes; only `model` and the stream options are ours, and what the
+/// provider's [`Dialect`] says otherwise.
+fn body(request: &Request, target: &Target, warnings: &mut Vec<String>) -> Bytes {
+    let dialect = Dialect::of(request, target);
     let mut out = Vec::with_capacity(request.body().len() + 64);
     let mut first = true;
     let mut member = |name: &str, value: &[u8]| {
@@ -83,13 +88,19 @@ fn body(request: &Request, target: &Target) -> Bytes {
             "model" => {
                 member(name, serde_json::to_string(target.model.upstream_id()).unwrap_or_default().as_bytes());
             }
-            "messages" => member(name, messages.as_deref().unwrap_or(value).as_bytes()),
+            "messages" => member(name, dialect.messages(value).as_deref().unwrap_or(value).as_bytes()),
+            "tools" => member(name, dialect.tools(value).as_deref().unwrap_or(value).as_bytes()),
             "stream_options" => {}
             _ if OURS.contains(&name) => {}
-            _ => member(name, value.as_bytes()),
+            _ => match dialect.fate(name, value) {
+                Fate::Keep => member(name, value.as_bytes()),
+                Fate::Rename(name) => member(name, value.as_bytes()),
+                Fate::Omit => {}
+                Fate::Drop(reason) => warnings.push(format!("`{name}` was left out: {reason}")),
+            },
         }
     }
-    if request.stream {
+    if request.stream && dialect.takes_stream_options() {
         // Usage is always asked for, for the ledger; whether the caller sees it is the caller's choice.
         let options: Object<'_> = request.read("stream_options").unwrap_or_default();
         let mut written = String::from("{\"include_usage\":true");
@@ -104,28 +115,6 @@ fn body(request: &Request, target: &Target) -> Bytes {
     }
     out.push(b'}');
     Bytes::from(out)
-}
-
-/// Mistral refuses ids of tool calls other than nine letters and digits; a conversation that began elsewhere has others.
-/// `None` if there is nothing to change.
-fn with_short_ids(mut messages: Vec<Value>) -> Option<String> {
-    let mut changed = false;
-    let mut shorten = |id: Option<&mut Value>| {
-        if let Some(Value::String(id)) = id
-            && !(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        {
-            // The same id gives the same nine characters wherever it stands.
-            *id = blake3::hash(id.as_bytes()).to_hex()[..9].to_owned();
-            changed = true;
-        }
-    };
-    for message in &mut messages {
-        shorten(message.get_mut("tool_call_id"));
-        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
-            shorten(call.get_mut("id"));
-        }
-    }
-    changed.then(|| serde_json::to_string(&messages).ok()).flatten()
 }
 
 fn write_json(out: &mut Vec<u8>, text: &str) {
