@@ -85,7 +85,8 @@ impl Usage {
     /// the whole object unbelievable: `None`.
     pub fn count(members: &mut Object<'_>, name: &str) -> Option<u64> {
         let Some(raw) = members.take(name) else { return Some(0) };
-        let number: f64 = serde_json::from_str(raw.get()).ok()?;
+        // A few gateways quote their numbers.
+        let number: f64 = raw.get().trim_matches('"').parse().ok()?;
         (number >= 0.0 && number <= ABSURD as f64 && number.fract() == 0.0).then_some(number as u64)
     }
 }

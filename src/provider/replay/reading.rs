@@ -159,6 +159,13 @@ fn openai_delta(draft: &mut Draft, choice: &Value) {
     }
     let reasoning = if delta["reasoning_content"].is_string() { "reasoning_content" } else { "reasoning" };
     draft.reasoning.push_str(text(&delta[reasoning]));
+    if text(&delta[reasoning]).is_empty() {
+        // Snowflake has it nowhere else.
+        for detail in delta["reasoning_details"].as_array().into_iter().flatten() {
+            draft.reasoning.push_str(text(&detail["text"]));
+            draft.reasoning.push_str(text(&detail["summary"]));
+        }
+    }
     for call in delta["tool_calls"].as_array().into_iter().flatten() {
         let (id, name) = (text(&call["id"]), text(&call["function"]["name"]));
         let known_id = draft.calls.iter().position(|(_, known, ..)| !id.is_empty() && known == id);
