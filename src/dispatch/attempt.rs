@@ -31,6 +31,8 @@ pub struct Limits {
     pub first_token: Duration,
     /// The end of the whole request.
     pub deadline: Instant,
+    /// A target that could not be told everything is not asked.
+    pub require_parameters: bool,
 }
 
 /// Sends `request` to `target`. Dropping the future closes the connection.
@@ -61,6 +63,10 @@ async fn exchange(
         let param = Some(error.param.clone());
         Failure { param, ..Failure::new(FailureKind::Untranslatable, error.to_string()) }
     })?;
+    if limits.require_parameters && !outgoing.warnings.is_empty() {
+        let left_out = outgoing.warnings.join("; ");
+        return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
+    }
     warnings.append(&mut outgoing.warnings);
     if let Some(native) = request.native.as_ref().filter(|native| adapter.speaks() != Some(native.dialect)) {
         warnings.extend(native.notes.iter().cloned());

@@ -286,3 +286,43 @@ async fn lines_of_ollama_become_an_openai_stream_and_their_cut_an_error() {
         assert!(!cut.done && cut.finishes().is_empty());
     }
 }
+
+const SEVERAL: &str = "
+providers:
+  claude: { format: anthropic, base_url: '{0}', api_key: k, priority: 1, models: [ { id: claude-x, max_output: 8k } ] }
+  other: { format: openai, base_url: '{1}', priority: 2, models: [ { id: m } ] }
+routing: { strategy: priority }
+cache: { enabled: false }
+";
+
+#[tokio::test]
+async fn who_requires_parameters_gets_a_target_that_takes_them_all() {
+    let (claude, other) = (upstream().await, upstream().await);
+    let app = app(SEVERAL, &[&claude, &other]).await;
+    let message = json!({"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "claude"}], "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1}});
+    claude.always(raw(200, "application/json", message.to_string()));
+    other.always(crate::support::upstream::chat("other"));
+    let mut body = ask("hi");
+    body["seed"] = json!(7);
+    assert_eq!(app.chat(&body).await.2["choices"][0]["message"]["content"], "claude");
+    body["provider"] = json!({"require_parameters": true});
+    assert_eq!(app.chat(&body).await.2["choices"][0]["message"]["content"], "other");
+    assert_eq!(claude.count(), 1, "nothing was sent there");
+    body["model"] = json!("claude/claude-x");
+    let (status, _, answer) = app.chat(&body).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("unsupported_parameter")), "{answer}");
+}
+
+#[tokio::test]
+async fn an_absurd_count_is_replaced_by_an_estimate_and_counted() {
+    let other = upstream().await;
+    let app = app("providers: { absurd: { format: openai, base_url: '{0}', models: [ { id: m } ] } }", &[&other]).await;
+    let answer = json!({"id": "a", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": -5, "completion_tokens": 1}});
+    other.always(raw(200, "application/json", answer.to_string()));
+    let (status, _, body) = app.chat(&ask("hi")).await;
+    assert_eq!((status, &body["usage"]["estimated"]), (200, &json!(true)), "{body}");
+    let metrics = app.client.get(format!("{}/metrics", app.url)).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("stepwell_usage_refused_total{provider=\"absurd\"} 1"), "{metrics}");
+}

@@ -98,7 +98,12 @@ pub fn ending(raw_reason: Option<&str>) -> Extra {
 
 /// `tokens` is what the model read and wrote, Cohere's own templates included; `billed_units` leaves those out and rides
 /// along. Images are counted beside the input (recording), reasoning inside the output.
-pub fn usage(mut members: Object<'_>) -> Option<Usage> {
+pub fn usage(members: Object<'_>) -> Option<Usage> {
+    counts(members).unwrap_or_else(|| Some(Usage::refused()))
+}
+
+/// `None` if a count is unbelievable, `Some(None)` if there is none.
+fn counts(mut members: Object<'_>) -> Option<Option<Usage>> {
     let seen: Object<'_> = members.take_as("tokens").unwrap_or_default();
     let mut counts = if seen.0.is_empty() { members.read("billed_units").unwrap_or_default() } else { seen };
     let prompt = Usage::count(&mut counts, "input_tokens")? + Usage::count(&mut counts, "image_tokens")?;
@@ -106,16 +111,16 @@ pub fn usage(mut members: Object<'_>) -> Option<Usage> {
     let reasoning = Usage::count(&mut counts, "reasoning_tokens")?;
     let cached = Usage::count(&mut members, "cached_tokens")?;
     if prompt == 0 && completion == 0 {
-        return None;
+        return Some(None);
     }
-    Some(Usage {
+    Some(Some(Usage {
         prompt_tokens: prompt,
         completion_tokens: completion,
         cached_tokens: cached.min(prompt),
         reasoning_tokens: reasoning.min(completion),
         extra: members.rest(),
         ..Usage::default()
-    })
+    }))
 }
 
 /// Log probabilities in OpenAI's shape. A piece of several tokens has one text: its probability is their product.

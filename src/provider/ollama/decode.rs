@@ -136,8 +136,8 @@ fn call_id(stamp: &str, index: u32, name: &str, arguments: &str) -> String {
 /// A prompt that was wholly cached is not counted by older servers: half a count is none.
 fn counts(members: &mut Object<'_>) -> Option<Usage> {
     members.get("prompt_eval_count")?;
-    let prompt_tokens = Usage::count(members, "prompt_eval_count")?;
-    let completion_tokens = Usage::count(members, "eval_count")?;
+    let counted = (Usage::count(members, "prompt_eval_count"), Usage::count(members, "eval_count"));
+    let (Some(prompt_tokens), Some(completion_tokens)) = counted else { return Some(Usage::refused()) };
     let is_empty = prompt_tokens == 0 && completion_tokens == 0;
     (!is_empty).then(|| Usage { prompt_tokens, completion_tokens, ..Usage::default() })
 }
