@@ -3,6 +3,7 @@
 //! `fixtures/recordings/README.md` says where they come from. A stream is fed as a whole, byte by byte and cut at
 //! random: the answer must not depend on the cuts.
 
+mod asking;
 mod reading;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ const FORMATS: [Format; 5] = [Format::OpenAi, Format::Anthropic, Format::Gemini,
 struct Recording {
     name: String,
     format: Format,
+    request: Value,
     response: Value,
 }
 
@@ -57,7 +59,8 @@ fn recordings() -> Vec<Recording> {
                 _ => Format::OpenAi,
             };
             let name = path.strip_prefix(&root).expect("inside").display().to_string();
-            Recording { name, format, response: recording["response"].take() }
+            let (request, response) = (recording["request"].take(), recording["response"].take());
+            Recording { name, format, request, response }
         })
         .collect()
 }
