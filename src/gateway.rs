@@ -298,6 +298,7 @@ impl Gateway {
             trail: draft.trail(),
             max_latency: inbound.hints.max_latency,
             deadline,
+            require_parameters: inbound.hints.require_parameters,
         };
         match self.dispatcher.run(&errand).await {
             Ok(delivered) => {

@@ -5,11 +5,13 @@
 
 pub mod adapter;
 pub mod anthropic;
+pub mod cohere;
 pub mod demo;
 pub mod failure;
 pub mod framing;
 pub mod gemini;
 mod media;
+pub mod ollama;
 pub mod openai;
 #[cfg(test)]
 mod replay;
@@ -28,6 +30,8 @@ pub fn adapter(format: Format) -> &'static dyn Adapter {
         Format::OpenAi => &openai::OpenAi,
         Format::Anthropic => &anthropic::Anthropic,
         Format::Gemini => &gemini::Gemini,
+        Format::Cohere => &cohere::Cohere,
+        Format::Ollama => &ollama::Ollama,
         Format::Demo => &demo::Demo,
     }
 }

@@ -28,14 +28,15 @@ pub async fn complete(mut loaded: Loaded, transport: &Transport, look_around: bo
     let unknown = loaded.settings.discover.clone();
     let answers = join_all(unknown.iter().map(|provider| async move {
         let headers = adapter::headers(provider);
-        (provider, transport.list_models(&provider.base_url, headers, CONFIGURED).await)
+        (provider, transport.list_models(&provider.listing_url(), headers, CONFIGURED).await)
     }));
     for (provider, models) in answers.await {
         match models {
             Some(models) => loaded.settings = loaded.settings.with_models(&provider.name, &models),
             None => loaded.warnings.push(format!(
                 "provider `{}` does not list its models at {}/models; it is left out until a reload finds it",
-                provider.name, provider.base_url
+                provider.name,
+                provider.listing_url()
             )),
         }
     }

@@ -72,7 +72,7 @@ pub const ALL: &[Preset] = &[
     Preset { name: "novita", base_url: "https://api.novita.ai/openai/v1", key_env: &["NOVITA_API_KEY"], is_host: true, ..OPENAI_LIKE },
     Preset { name: "moonshot", base_url: "https://api.moonshot.ai/v1", key_env: &["MOONSHOT_API_KEY"], note: "the international endpoint", ..OPENAI_LIKE },
     Preset { name: "zai", base_url: "https://api.z.ai/api/paas/v4", key_env: &["ZAI_API_KEY"], note: "the international endpoint", ..OPENAI_LIKE },
-    Preset { name: "cohere", base_url: "https://api.cohere.ai/compatibility/v1", key_env: &["COHERE_API_KEY", "CO_API_KEY"], note: "Cohere's OpenAI-compatible endpoint", ..OPENAI_LIKE },
+    Preset { name: "cohere", base_url: "https://api.cohere.com/v2", format: Format::Cohere, key_env: &["COHERE_API_KEY", "CO_API_KEY"], ..OPENAI_LIKE },
     Preset { name: "dashscope", base_url: "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", key_env: &["DASHSCOPE_API_KEY"], note: "the international endpoint", ..OPENAI_LIKE },
     Preset { name: "hyperbolic", base_url: "https://api.hyperbolic.xyz/v1", key_env: &["HYPERBOLIC_API_KEY"], is_host: true, ..OPENAI_LIKE },
     Preset { name: "minimax", base_url: "https://api.minimax.io/v1", key_env: &["MINIMAX_API_KEY"], note: "the international endpoint", ..OPENAI_LIKE },
@@ -83,6 +83,9 @@ pub const ALL: &[Preset] = &[
     Preset { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", auth: Auth::None, listing: Listing::Discovered, note: "a local server; needs no key", ..OPENAI_LIKE },
     Preset { name: "demo", base_url: "demo:", format: Format::Demo, auth: Auth::None, note: "answers from inside stepwell, for trying it out", ..OPENAI_LIKE },
 ];
+
+/// Where Cohere speaks OpenAI's dialect, for who writes `format: openai`.
+pub const COHERE_AS_OPENAI: &str = "https://api.cohere.ai/compatibility/v1";
 
 /// Known by name, and not spoken yet.
 pub const UNSUPPORTED: [&str; 2] = ["bedrock", "vertex"];

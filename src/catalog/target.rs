@@ -71,6 +71,10 @@ pub enum Format {
     OpenAi,
     Anthropic,
     Gemini,
+    /// Version 2 of Cohere's chat API.
+    Cohere,
+    /// Ollama's own API; its other one is `OpenAi`.
+    Ollama,
     /// Answers from inside the program; nothing is sent.
     Demo,
 }
@@ -81,6 +85,8 @@ impl Format {
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
             Self::Demo => "demo",
         }
     }
@@ -152,6 +158,17 @@ impl Provider {
         let written = self.headers.iter().chain(&self.query).filter(move |(name, _)| named(name));
         let key = self.api_key.as_ref().map(|key| key.expose_secret());
         key.into_iter().chain(written.map(|(_, value)| value.as_str())).filter(|secret| secret.len() >= SHORTEST)
+    }
+
+    /// Below it `/models` lists the models. Cohere lists them in its first version only, Ollama where it speaks OpenAI.
+    pub fn listing_url(&self) -> Cow<'_, str> {
+        let version = match self.format {
+            Format::Cohere => "/v2",
+            Format::Ollama => "/api",
+            Format::OpenAi | Format::Anthropic | Format::Gemini | Format::Demo => return self.base_url.as_str().into(),
+        };
+        let root = self.base_url.strip_suffix(version).or_else(|| self.base_url.strip_suffix("/v1"));
+        format!("{}/v1", root.unwrap_or(&self.base_url)).into()
     }
 
     /// The base URL for one model: Azure's older API has the deployment in the path.

@@ -30,10 +30,13 @@ impl Finish {
     /// OpenAI's words and the near misses of its dialects; `None` for a word that no one documents.
     pub fn parse(word: &str) -> Option<Self> {
         Some(match word {
-            "stop" | "eos" | "end_turn" | "stop_sequence" | "STOP" | "COMPLETE" => Self::Stop,
-            "length" | "max_tokens" | "model_length" | "MAX_TOKENS" => Self::Length,
+            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "STOP" | "COMPLETE" => Self::Stop,
+            "length" | "max_tokens" | "model_length" | "MAX_TOKENS" | "max_output_tokens" => Self::Length,
+            // Z.ai and Anthropic, where the window was full before the limit was reached.
+            "model_context_window_exceeded" | "context_length_exceeded" => Self::Length,
             "tool_calls" | "tool_use" | "tool_call" => Self::ToolCalls,
-            "content_filter" | "safety" | "SAFETY" | "refusal" => Self::ContentFilter,
+            // Z.ai says "sensitive", Gemini's layers "recitation".
+            "content_filter" | "safety" | "SAFETY" | "refusal" | "sensitive" | "recitation" => Self::ContentFilter,
             "function_call" => Self::FunctionCall,
             _ => return None,
         })

@@ -33,7 +33,8 @@ pub struct Cut;
 impl Sequence {
     /// Straightens one chunk. `None` if nothing is left to send.
     pub fn accept(&mut self, mut chunk: Chunk) -> Option<Chunk> {
-        if let Some(usage) = chunk.usage.take() {
+        // An absurd count takes the place of none.
+        if let Some(usage) = chunk.usage.take().filter(|usage| !usage.is_refused || self.usage.is_none()) {
             self.usage = Some(usage);
         }
         self.model = self.model.take().or(chunk.model.take());

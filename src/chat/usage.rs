@@ -22,6 +22,8 @@ pub struct Usage {
     pub cache_write_tokens: u64,
     /// Hidden reasoning; part of `completion_tokens`.
     pub reasoning_tokens: u64,
+    /// True if the provider's count was absurd: the rest is empty, and nobody shows it.
+    pub is_refused: bool,
     /// True if counted here because the provider sent no (believable) count.
     pub estimated: bool,
     /// What it cost; filled in by the meter, `None` if the model has no known price.
@@ -38,9 +40,18 @@ impl Usage {
         Self { prompt_tokens, completion_tokens, estimated: true, ..Self::default() }
     }
 
-    /// Reads OpenAI's usage object and its near relatives. `None` if it holds no believable token count.
+    /// What an unbelievable count is read as, so that whoever settles the answer can report it.
+    pub fn refused() -> Self {
+        Self { is_refused: true, ..Self::default() }
+    }
+
+    /// Reads OpenAI's usage object and its near relatives. `None` if it counts nothing; [`Self::refused`] if it lies.
     pub fn parse(raw: &RawValue) -> Option<Self> {
-        let mut members: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+        let members: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+        Self::read(members).unwrap_or_else(|| Some(Self::refused()))
+    }
+
+    fn read(mut members: Object<'_>) -> Option<Option<Self>> {
         let prompt_tokens = Self::count(&mut members, "prompt_tokens")?;
         let mut completion_tokens = Self::count(&mut members, "completion_tokens")?;
         let total_tokens = Self::count(&mut members, "total_tokens").unwrap_or(0);
@@ -61,9 +72,10 @@ impl Usage {
             completion_tokens += reasoning_tokens;
         }
         if prompt_tokens == 0 && completion_tokens == 0 {
-            return None;
+            return Some(None);
         }
-        Some(Self {
+        Some(Some(Self {
+            is_refused: false,
             prompt_tokens,
             completion_tokens,
             cached_tokens,
@@ -74,7 +86,7 @@ impl Usage {
             extra: members.rest(),
             prompt_extra: prompt.rest(),
             completion_extra: completion.rest(),
-        })
+        }))
     }
 
     pub fn total_tokens(&self) -> u64 {
@@ -85,7 +97,8 @@ impl Usage {
     /// the whole object unbelievable: `None`.
     pub fn count(members: &mut Object<'_>, name: &str) -> Option<u64> {
         let Some(raw) = members.take(name) else { return Some(0) };
-        let number: f64 = serde_json::from_str(raw.get()).ok()?;
+        // A few gateways quote their numbers.
+        let number: f64 = raw.get().trim_matches('"').parse().ok()?;
         (number >= 0.0 && number <= ABSURD as f64 && number.fract() == 0.0).then_some(number as u64)
     }
 }
@@ -144,8 +157,9 @@ mod tests {
 
     #[test]
     fn absurd_counts_are_not_believed() {
-        assert!(parse(r#"{"prompt_tokens": -1, "completion_tokens": 3}"#).is_none());
-        assert!(parse(r#"{"prompt_tokens": 1e18, "completion_tokens": 3}"#).is_none());
+        for absurd in [r#"{"prompt_tokens": -1}"#, r#"{"prompt_tokens": 1e18}"#, r#"{"completion_tokens": 0.5}"#] {
+            assert!(parse(absurd).is_some_and(|usage| usage.is_refused && usage.total_tokens() == 0), "{absurd}");
+        }
         assert!(parse(r#"{"prompt_tokens": 0, "completion_tokens": 0}"#).is_none());
     }
 

@@ -51,7 +51,7 @@ async fn ask(loaded: Loaded, source: &Source) -> Outcome {
             let started = Instant::now();
             let result = match provider.format {
                 Format::Demo => Ok(200),
-                _ => transport.probe(&provider.base_url, adapter::headers(provider), LIVE_DEADLINE).await,
+                _ => transport.probe(&provider.listing_url(), adapter::headers(provider), LIVE_DEADLINE).await,
             };
             (provider.name.clone(), result, started.elapsed())
         }

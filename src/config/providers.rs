@@ -38,19 +38,22 @@ enum Wire {
     Azure,
     Anthropic,
     Gemini,
+    Cohere,
+    Ollama,
     Demo,
     NotYet(&'static str),
 }
 
-const WIRES: [(&str, Wire); 8] = [
+const WIRES: [(&str, Wire); 9] = [
     ("openai", Wire::OpenAi),
     ("azure", Wire::Azure),
     ("anthropic", Wire::Anthropic),
     ("gemini", Wire::Gemini),
+    ("cohere", Wire::Cohere),
+    ("ollama", Wire::Ollama),
     ("demo", Wire::Demo),
     ("bedrock", Wire::NotYet("bedrock")),
     ("vertex", Wire::NotYet("vertex")),
-    ("cohere", Wire::NotYet("cohere")),
 ];
 
 pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>) -> Option<Configured> {
@@ -75,12 +78,7 @@ pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>
         return None;
     }
     if let Some((item, Wire::NotYet(wire))) = &format {
-        let hint = if *wire == "cohere" {
-            "; the provider name `cohere` works, through its OpenAI-compatible API"
-        } else {
-            ""
-        };
-        item.problem(format!("the format `{wire}` is not supported yet in this version{hint}"));
+        item.problem(format!("the format `{wire}` is not supported yet in this version"));
         return None;
     }
     let Some(preset) = preset(name, format.as_ref().map(|(_, wire)| *wire), url.as_ref().map(|(_, url)| *url)) else {
@@ -105,10 +103,15 @@ fn preset(name: &str, wire: Option<Wire>, url: Option<&str>) -> Option<&'static 
         Wire::Anthropic => presets::find("anthropic"),
         Wire::Gemini => presets::find("gemini"),
         Wire::Azure => presets::find("azure"),
+        Wire::Cohere => presets::find("cohere"),
+        Wire::Ollama => presets::find("ollama"),
         Wire::Demo => presets::find("demo"),
         Wire::OpenAi | Wire::NotYet(_) => None,
     };
-    let by_url = || presets::ALL.iter().find(|preset| !preset.base_url.is_empty() && url == Some(preset.base_url));
+    let by_url = || match url? {
+        presets::COHERE_AS_OPENAI => presets::find("cohere"),
+        url => presets::ALL.iter().find(|preset| !preset.base_url.is_empty() && preset.base_url == url),
+    };
     presets::find(name).or_else(by_url).or_else(by_format)
 }
 
@@ -120,6 +123,9 @@ fn known(
     url: Option<(Item<'_>, &str)>,
     wire: Option<Wire>,
 ) -> Option<Configured> {
+    // That address says what is spoken there.
+    let says_openai = url.as_ref().is_some_and(|(_, url)| *url == presets::COHERE_AS_OPENAI);
+    let wire = wire.or(says_openai.then_some(Wire::OpenAi));
     let is_azure = wire.map_or(preset.name == "azure", |wire| wire == Wire::Azure);
     let (format, auth) = match wire {
         Some(wire) => spoken(wire),
@@ -137,6 +143,9 @@ fn known(
         (None, Some(endpoint)) => provider.base_url = endpoint.trim_end_matches('/').to_owned(),
         (None, None) if is_azure && !section.has("base_url") => {
             section.problem("azure needs base_url, your resource's endpoint: https://NAME.openai.azure.com");
+        }
+        (None, None) if preset.name == "cohere" && format == Format::OpenAi => {
+            provider.base_url = presets::COHERE_AS_OPENAI.to_owned();
         }
         (None, None) => {}
     }
@@ -239,6 +248,9 @@ fn spoken(wire: Wire) -> (Format, Auth) {
         Wire::Azure => (Format::OpenAi, Auth::Header("api-key")),
         Wire::Anthropic => (Format::Anthropic, Auth::Header("x-api-key")),
         Wire::Gemini => (Format::Gemini, Auth::Header("x-goog-api-key")),
+        Wire::Cohere => (Format::Cohere, Auth::Bearer),
+        // Local, and sometimes behind a proxy that wants a key.
+        Wire::Ollama => (Format::Ollama, Auth::Bearer),
         Wire::Demo => (Format::Demo, Auth::None),
     }
 }
@@ -261,8 +273,9 @@ fn with_path(url: &str, format: Format, is_local: bool) -> String {
         _ if has_path => url.to_owned(),
         Format::Anthropic => format!("{url}/v1"),
         Format::Gemini => format!("{url}/v1beta"),
+        Format::Cohere => format!("{url}/v2"),
         Format::OpenAi if is_local => format!("{url}/v1"),
-        Format::OpenAi | Format::Demo => url.to_owned(),
+        Format::OpenAi | Format::Ollama | Format::Demo => url.to_owned(),
     }
 }
 

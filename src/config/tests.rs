@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::Format;
 use crate::rank::settings::Strategy;
 
 const TODAY: Date = jiff::civil::date(2026, 11, 20);
@@ -319,6 +320,24 @@ fn a_local_server_without_models_is_asked_for_them() {
     assert_eq!(settings.discover.len(), 1);
     let asked = settings.with_models("ollama", &["llama3.2".to_owned()]);
     assert!(target(&asked, "ollama/llama3.2").model.routable);
+}
+
+#[test]
+fn cohere_and_ollama_speak_what_the_file_says() {
+    let text = "providers:
+  cohere: { api_key: k }
+  old: { format: openai, base_url: 'https://api.cohere.ai/compatibility/v1', api_key: k }
+  ollama: { format: ollama, models: [llama3.2] }
+  mine: { format: ollama, base_url: 'http://10.0.0.1:11434', models: [llama3.2] }";
+    let settings = settings(text);
+    let spoken = |name: &str| {
+        let provider = settings.providers.iter().find(|provider| &*provider.name == name).expect("a provider");
+        (provider.format, provider.listing_url().into_owned())
+    };
+    assert_eq!(spoken("cohere"), (Format::Cohere, "https://api.cohere.com/v1".to_owned()));
+    assert_eq!(spoken("old"), (Format::OpenAi, "https://api.cohere.ai/compatibility/v1".to_owned()));
+    assert_eq!(spoken("ollama"), (Format::Ollama, "http://127.0.0.1:11434/v1".to_owned()));
+    assert_eq!(spoken("mine"), (Format::Ollama, "http://10.0.0.1:11434/v1".to_owned()));
 }
 
 #[test]

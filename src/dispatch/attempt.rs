@@ -31,6 +31,8 @@ pub struct Limits {
     pub first_token: Duration,
     /// The end of the whole request.
     pub deadline: Instant,
+    /// A target that could not be told everything is not asked.
+    pub require_parameters: bool,
 }
 
 /// Sends `request` to `target`. Dropping the future closes the connection.
@@ -65,10 +67,14 @@ async fn exchange(
         let param = Some(error.param.clone());
         Failure { param, ..Failure::new(FailureKind::Untranslatable, error.to_string()) }
     })?;
-    warnings.append(&mut outgoing.warnings);
     if let Some(native) = request.native.as_ref().filter(|native| adapter.speaks() != Some(native.dialect)) {
-        warnings.extend(native.notes.iter().cloned());
+        outgoing.warnings.extend(native.notes.iter().cloned());
     }
+    if limits.require_parameters && !outgoing.warnings.is_empty() {
+        let left_out = outgoing.warnings.join("; ");
+        return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
+    }
+    warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
     let incoming =
@@ -91,7 +97,7 @@ async fn exchange(
     let media_type = incoming.media_type();
     let idle = policy.timeouts.between_tokens.0;
     let is_stream = match media_type.as_str() {
-        "text/event-stream" => true,
+        "text/event-stream" | "application/x-ndjson" => true,
         "application/json" | "text/html" => false,
         // Unlabelled: believe what was asked for.
         _ => request.stream,

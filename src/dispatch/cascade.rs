@@ -44,6 +44,8 @@ pub struct Errand<'a> {
     pub max_latency: Option<Duration>,
     /// End of the whole request.
     pub deadline: Instant,
+    /// The hint `provider.require_parameters`.
+    pub require_parameters: bool,
 }
 
 /// An answer, and who gave it.
@@ -120,6 +122,7 @@ impl Dispatcher {
                 let limits = Limits {
                     first_token: first_token_limit(candidate, policy, errand, others_left),
                     deadline: errand.deadline,
+                    require_parameters: errand.require_parameters,
                 };
                 let started = ticket.started;
                 warnings.clear();

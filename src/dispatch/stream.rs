@@ -43,7 +43,7 @@ impl OpenStream {
         let now = Instant::now();
         Self {
             incoming,
-            splitter: Splitter::default(),
+            splitter: Splitter::new(adapter.framing()),
             decoder: adapter.decoder(),
             events: Vec::new(),
             pieces: Vec::new(),

@@ -145,7 +145,7 @@ impl Metered {
             return usage.clone();
         }
         let request = &self.inbound.request;
-        let mut usage = self.stream.usage().cloned().unwrap_or_else(|| {
+        let mut usage = believed(self.stream.usage().cloned(), &self.facts).unwrap_or_else(|| {
             Usage::estimate(estimate::count(&request.all_text()), estimate::count(&self.assembly.text()))
         });
         usage.cost = self.draft.used(&self.facts.target, &usage);
@@ -165,6 +165,17 @@ impl Drop for Metered {
     }
 }
 
+/// The provider's count, unless it was absurd; that is counted, so that somebody can ask the provider about it.
+fn believed(usage: Option<Usage>, facts: &Facts) -> Option<Usage> {
+    let usage = usage?;
+    if usage.is_refused {
+        let provider = facts.target.provider.name.to_string();
+        metrics::counter!("stepwell_usage_refused_total", "provider" => provider).increment(1);
+        return None;
+    }
+    Some(usage)
+}
+
 fn settle_whole(
     mut response: Response,
     facts: &Facts,
@@ -177,7 +188,7 @@ fn settle_whole(
     if response.created == 0 {
         response.created = facts.created;
     }
-    let mut usage = response.usage.take().unwrap_or_else(|| {
+    let mut usage = believed(response.usage.take(), facts).unwrap_or_else(|| {
         let written: String = response.choices.iter().filter_map(|choice| choice.message.content.as_deref()).collect();
         Usage::estimate(estimate::count(&inbound.request.all_text()), estimate::count(&written))
     });

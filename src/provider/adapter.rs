@@ -103,8 +103,19 @@ pub fn texts(embed: &Embed) -> Result<&[String], Untranslatable> {
 
 /// The address of `path` at the target's provider, with the provider's own query.
 pub fn url(target: &Target, path: &str) -> String {
-    let mut url = format!("{}{path}", target.provider.url(&target.model));
-    for (name, value) in &target.provider.query {
+    with_query(format!("{}{path}", target.provider.url(&target.model)), &target.provider)
+}
+
+/// The address of `path` where the API begins, for those that have one version only: whichever of `versions` ends the
+/// configured URL is not part of that place.
+pub fn url_from_root(target: &Target, versions: &[&str], path: &str) -> String {
+    let base = target.provider.url(&target.model);
+    let root = versions.iter().find_map(|version| base.strip_suffix(version)).unwrap_or(&base);
+    with_query(format!("{root}{path}"), &target.provider)
+}
+
+fn with_query(mut url: String, provider: &Provider) -> String {
+    for (name, value) in &provider.query {
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str(name);
         url.push('=');

@@ -1,5 +1,7 @@
 //! How a provider fails, and the one table that says what follows from each kind.
 
+mod signs;
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -159,7 +161,8 @@ impl FailureKind {
             408 | 409 => Self::Conflict,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
-            503 | 529 => Self::Overloaded,
+            // 498 is Groq's, 529 Anthropic's.
+            498 | 503 | 529 => Self::Overloaded,
             400..=499 => Self::BadRequest,
             _ => Self::ServerError,
         }
@@ -229,30 +232,41 @@ impl Failure {
         let json = first.as_ref().and_then(|list| list.first()).map_or(json, |raw| raw.get());
         let outer: Object<'_> = serde_json::from_str(json).ok()?;
         let inner: Object<'_> = outer.read("error").unwrap_or_default();
-        let message = inner
-            .read::<String>("message")
+        let metadata: Object<'_> = inner.read("metadata").unwrap_or_default();
+        // OpenRouter says "Provider returned error" and keeps the provider's own words here.
+        let raw = metadata.read::<String>("raw");
+        let raw = raw.map(|raw| Self::of_error(&raw, status).map_or(raw, |failure| failure.message));
+        let message = raw
+            .filter(|raw| !raw.is_empty())
+            .or_else(|| inner.read::<String>("message"))
             .or_else(|| outer.read::<String>("error"))
             .or_else(|| outer.read::<String>("message"))
             .or_else(|| outer.read::<String>("detail"))
-            .or_else(|| outer.get("detail").map(|detail| detail.get().to_owned()))
-            .or_else(|| outer.get("error").map(|error| error.get().to_owned()))?;
+            // Writer has a list.
+            .or_else(|| outer.read::<Vec<Object<'_>>>("errors")?.first()?.read::<String>("description"))
+            .or_else(|| {
+                ["detail", "message", "error"].iter().find_map(|name| Some(outer.get(name)?.get().to_owned()))
+            })?;
         let word = |object: &Object<'_>, name: &str| object.read::<String>(name);
         let number =
             |object: &Object<'_>, name: &str| object.read::<u16>(name).filter(|code| (400..600).contains(code));
         let code = word(&inner, "code").or_else(|| word(&outer, "code"));
-        let kind_word = word(&inner, "type").or_else(|| word(&inner, "status")).or_else(|| word(&outer, "type"));
         let numeric = code.as_ref().and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
         let status = status
             .filter(|status| *status >= 400)
             .or_else(|| number(&inner, "code").or_else(|| number(&inner, "status")))
             .or_else(|| number(&outer, "code").or_else(|| number(&outer, "status")))
             .or(numeric);
-        let words = [code.as_deref(), kind_word.as_deref()];
-        let kind = refine(status, &words, &message);
+        // Azure's reason for a 400, and AWS's names for its exceptions.
+        let nested = inner.read::<Object<'_>>("innererror").and_then(|inner| word(&inner, "code"));
+        let named = ["type", "status"].map(|name| word(&inner, name));
+        let outer_named = ["type", "error_type", "__type"].map(|name| word(&outer, name));
+        let words: Vec<String> =
+            code.iter().cloned().chain(nested).chain(named.into_iter().chain(outer_named).flatten()).collect();
         Some(Self {
-            kind,
+            kind: signs::kind(status, &words, &message, json),
             status,
-            retry_after: retry_delay(json),
+            retry_after: retry_delay(json).or_else(|| try_again_in(&message)),
             message: quote(&message, QUOTE_CHARS),
             code: code.filter(|code| code.parse::<u16>().is_err()),
             param: word(&inner, "param"),
@@ -260,66 +274,11 @@ impl Failure {
     }
 }
 
-/// The kind by status, sharpened by what the body says.
-fn refine(status: Option<u16>, words: &[Option<&str>], message: &str) -> FailureKind {
-    let said = |needles: &[&str]| {
-        words.iter().flatten().any(|word| needles.iter().any(|needle| word.to_ascii_lowercase().contains(needle)))
-    };
-    let message = message.to_ascii_lowercase();
-    let states = |needles: &[&str]| needles.iter().any(|needle| message.contains(needle));
-    let by_status = status.map(FailureKind::of_status);
-    let client_error = status.is_none_or(|status| (400..500).contains(&status));
-    if said(&["insufficient_quota", "billing", "credit", "payment"])
-        || (client_error
-            && states(&[
-                "exceeded your current quota",
-                "credit balance is too low",
-                "insufficient balance",
-                "insufficient credit",
-            ]))
-    {
-        return FailureKind::QuotaExhausted;
-    }
-    if said(&["context_length_exceeded", "context_window"])
-        || (client_error
-            && states(&[
-                "prompt is too long",
-                "maximum context length",
-                "context window",
-                "context_length",
-                "exceeds the maximum number of tokens",
-                "input token count",
-            ]))
-    {
-        return FailureKind::ContextLength;
-    }
-    if said(&["content_filter", "content_policy", "contentfilter", "responsibleaipolicy"]) {
-        return FailureKind::ContentFilter;
-    }
-    if said(&["invalid_api_key", "authentication_error", "permission_error", "unauthenticated", "permission_denied"])
-        || (client_error && states(&["api_key_invalid", "api key not valid", "invalid api key", "incorrect api key"]))
-    {
-        return FailureKind::Credential;
-    }
-    if said(&["tool_use_failed"]) {
-        // Groq's word for a call that the model wrote wrongly: another try can get it right.
-        return FailureKind::Malformed;
-    }
-    if said(&["request_too_large"]) {
-        return FailureKind::TooLarge;
-    }
-    if said(&["overloaded", "unavailable"]) {
-        return FailureKind::Overloaded;
-    }
-    if said(&["rate_limit", "resource_exhausted", "too_many_requests"]) {
-        return FailureKind::RateLimited;
-    }
-    match by_status {
-        Some(kind) => kind,
-        None if said(&["invalid_request"]) => FailureKind::BadRequest,
-        None if said(&["model_not_found", "not_found"]) => FailureKind::NotFound,
-        None => FailureKind::ServerError,
-    }
+/// OpenAI's and Groq's words for a wait: "Please try again in 6.2s."
+fn try_again_in(message: &str) -> Option<Duration> {
+    let (_, rest) = message.split_once("try again in ")?;
+    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    crate::units::duration(rest[..end].trim_end_matches(['.', ',', ')'])).ok()
 }
 
 /// Google's RetryInfo: `"retryDelay": "17s"`.

@@ -1,6 +1,6 @@
-//! Bytes to server-sent events, whatever the bytes are cut into.
+//! Bytes to events, whatever the bytes are cut into: server-sent events, or one JSON a line.
 //!
-//! This is the WHATWG event-stream grammar (LF, CRLF and CR line ends, comments, several `data:` lines, a leading BOM)
+//! The grammar of server-sent events is the WHATWG event-stream grammar (LF, CRLF and CR line ends, comments, several `data:` lines, a leading BOM)
 //! with three additions that live streams need: a cap on one event, bad UTF-8 replaced instead of refused, and the
 //! unterminated last event handed out at the end. eventsource-stream 0.2 panics on a leading BOM, takes quadratic time
 //! on large events and loses the last one; with the splitting done here, only twenty lines were left of its work, and
@@ -10,9 +10,12 @@
 pub const MAX_EVENT_BYTES: usize = 4 << 20;
 
 /// How a provider cuts its stream into events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
+    #[default]
     Sse,
+    /// One JSON document a line (`application/x-ndjson`).
+    Lines,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,7 @@ pub struct TooLarge;
 /// The splitter: push bytes as they come, then [`Splitter::finish`].
 #[derive(Debug, Default)]
 pub struct Splitter {
+    framing: Framing,
     /// An unfinished line.
     line: Vec<u8>,
     name: String,
@@ -44,6 +48,10 @@ pub struct Splitter {
 }
 
 impl Splitter {
+    pub fn new(framing: Framing) -> Self {
+        Self { framing, ..Self::default() }
+    }
+
     /// Takes the next bytes and appends the events that they complete. Linear in the bytes, however they are cut.
     pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), TooLarge> {
         while !bytes.is_empty() {
@@ -55,6 +63,9 @@ impl Splitter {
                 self.line.extend_from_slice(bytes);
                 return self.check_size();
             };
+            if self.line.len() + end > MAX_EVENT_BYTES {
+                return Err(TooLarge);
+            }
             self.after_cr = bytes[end] == b'\r';
             if self.line.is_empty() {
                 self.take_line(&bytes[..end], events);
@@ -91,6 +102,12 @@ impl Splitter {
     fn take_line(&mut self, mut line: &[u8], events: &mut Vec<Event>) {
         if !std::mem::replace(&mut self.started, true) {
             line = line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line);
+        }
+        if self.framing == Framing::Lines {
+            if !line.trim_ascii().is_empty() {
+                events.push(Event { data: text(line), ..Event::default() });
+            }
+            return;
         }
         if line.is_empty() {
             return self.dispatch(events);
@@ -170,6 +187,30 @@ mod tests {
         let events = split(&[b"data: a\n\n{\n \"error\": {\"code\": 503}\n}\n"]);
         assert_eq!(events.len(), 2);
         assert!(events[1].stray && events[1].data.contains("503"));
+    }
+
+    #[test]
+    fn every_line_is_an_event_where_the_framing_says_so() {
+        let body = "\u{feff}{\"a\":1}\r\n\n{\"b\":\"é\"}\n{\"c\":3}".as_bytes();
+        for size in [1, 2, 3, 7, 100] {
+            let (mut splitter, mut events) = (Splitter::new(Framing::Lines), Vec::new());
+            for piece in body.chunks(size) {
+                splitter.push(piece, &mut events).expect("small events");
+            }
+            splitter.finish(&mut events);
+            let data: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
+            assert_eq!(data, ["{\"a\":1}", "{\"b\":\"é\"}", "{\"c\":3}"], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_above_the_cap_is_refused_however_it_comes() {
+        let mut line = vec![b'x'; MAX_EVENT_BYTES + 1];
+        line.push(b'\n');
+        for size in [64 << 10, line.len()] {
+            let mut splitter = Splitter::new(Framing::Lines);
+            assert!(line.chunks(size).any(|piece| splitter.push(piece, &mut Vec::new()).is_err()), "pieces of {size}");
+        }
     }
 
     #[test]

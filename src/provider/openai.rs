@@ -3,10 +3,13 @@
 //! Writing is strict, reading is lenient: the request's own members go out as the caller wrote them, and every known
 //! deviation of an answer (protocol notes, sections 5 and 6) is straightened here and nowhere else.
 
+mod dialect;
 mod embed;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::value::RawValue;
+
+use dialect::{Dialect, Fate};
 
 use super::adapter::{Adapter, Decoder, Outgoing, Piece, Untranslatable, headers, url};
 use super::failure::{Failure, FailureKind, quote};
@@ -28,19 +31,21 @@ impl Adapter for OpenAi {
     }
 
     fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
+        let mut warnings = Vec::new();
+        let body = body(request, target, &mut warnings);
         Ok(Outgoing {
             url: url(target, "/chat/completions"),
             headers: headers(&target.provider),
-            body: body(request, target),
+            body,
             script: None,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
         let text = std::str::from_utf8(body).map_err(|_| Failure::malformed("the answer is not UTF-8"))?;
         let mut members = object(text).map_err(|_| unreadable(text))?;
-        if members.get("error").is_some() || members.get("choices").is_none() {
+        if is_error(&members) || members.get("choices").is_none() {
             return Err(
                 Failure::of_error(text, None).unwrap_or_else(|| Failure::malformed("an answer without choices"))
             );
@@ -55,7 +60,8 @@ impl Adapter for OpenAi {
         members.take("object");
         Ok(Response {
             id: members.take_as("id").unwrap_or_default(),
-            created: members.take_as("created").unwrap_or_default(),
+            // A float at some servers.
+            created: members.take_as::<f64>("created").map_or(0, |seconds| seconds as i64),
             model: members.take_as("model").unwrap_or_default(),
             choices,
             vectors: Vec::new(),
@@ -83,10 +89,10 @@ impl Adapter for OpenAi {
     }
 }
 
-/// The caller's members in their own order and bytes; only `model` and the stream options are ours.
-fn body(request: &Request, target: &Target) -> Bytes {
-    let is_mistral = target.provider.preset == Some("mistral");
-    let messages = if is_mistral { request.read("messages").and_then(with_short_ids) } else { None };
+/// The caller's members in their own order and bytes; only `model` and the stream options are ours, and what the
+/// provider's [`Dialect`] says otherwise.
+fn body(request: &Request, target: &Target, warnings: &mut Vec<String>) -> Bytes {
+    let dialect = Dialect::of(request, target);
     let mut out = Vec::with_capacity(request.body().len() + 64);
     let mut first = true;
     let mut member = |name: &str, value: &[u8]| {
@@ -100,13 +106,19 @@ fn body(request: &Request, target: &Target) -> Bytes {
             "model" => {
                 member(name, serde_json::to_string(target.model.upstream_id()).unwrap_or_default().as_bytes());
             }
-            "messages" => member(name, messages.as_deref().unwrap_or(value).as_bytes()),
+            "messages" => member(name, dialect.messages(value).as_deref().unwrap_or(value).as_bytes()),
+            "tools" => member(name, dialect.tools(value).as_deref().unwrap_or(value).as_bytes()),
             "stream_options" => {}
             _ if OURS.contains(&name) => {}
-            _ => member(name, value.as_bytes()),
+            _ => match dialect.fate(name, value) {
+                Fate::Keep => member(name, value.as_bytes()),
+                Fate::Rename(name) => member(name, value.as_bytes()),
+                Fate::Omit => {}
+                Fate::Drop(reason) => warnings.push(format!("`{name}` was left out: {reason}")),
+            },
         }
     }
-    if request.stream {
+    if request.stream && dialect.takes_stream_options() {
         // Usage is always asked for, for the ledger; whether the caller sees it is the caller's choice.
         let options: Object<'_> = request.read("stream_options").unwrap_or_default();
         let mut written = String::from("{\"include_usage\":true");
@@ -123,31 +135,21 @@ fn body(request: &Request, target: &Target) -> Bytes {
     Bytes::from(out)
 }
 
-/// Mistral refuses ids of tool calls other than nine letters and digits; a conversation that began elsewhere has others.
-/// `None` if there is nothing to change.
-fn with_short_ids(mut messages: Vec<Value>) -> Option<String> {
-    let mut changed = false;
-    let mut shorten = |id: Option<&mut Value>| {
-        if let Some(Value::String(id)) = id
-            && !(id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-        {
-            // The same id gives the same nine characters wherever it stands.
-            *id = blake3::hash(id.as_bytes()).to_hex()[..9].to_owned();
-            changed = true;
-        }
-    };
-    for message in &mut messages {
-        shorten(message.get_mut("tool_call_id"));
-        for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
-            shorten(call.get_mut("id"));
-        }
-    }
-    changed.then(|| serde_json::to_string(&messages).ok()).flatten()
-}
-
 fn write_json(out: &mut Vec<u8>, text: &str) {
     // Writing a string to memory as JSON cannot fail.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// An error where there may be an answer. Some servers send `error: false` or an empty one with every answer; Mistral
+/// and vLLM name the object instead, Together and DashScope have nothing but a message.
+fn is_error(members: &Object<'_>) -> bool {
+    let said = |name: &str| members.get(name).is_some_and(|raw| raw.get().starts_with(['"', '{', '[']));
+    let error = members.get("error").is_some_and(|raw| !matches!(raw.get(), "false" | "\"\"" | "{}" | "[]" | "0"));
+    error
+        || members.read::<&str>("object") == Some("error")
+        || (members.get("choices").is_none()
+            && members.get("usage").is_none()
+            && (said("message") || said("detail") || members.read::<&str>("type") == Some("error")))
 }
 
 fn unreadable(text: &str) -> Failure {
@@ -166,10 +168,12 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
     let is_filtered = members.read::<&str>("finish_reason") == Some("content_filter");
     let mut message: Object<'_> = match members.take_as("message") {
         Some(message) => message,
-        None if is_filtered => Object::default(),
+        None if is_filtered || members.get("text").is_some() => Object::default(),
         None => return Err(Failure::malformed("a choice without a message")),
     };
     let (content, thinking) = content(&mut message)?;
+    // The older completions API under the address of the newer one.
+    let content = content.or_else(|| members.take_as("text"));
     let reply = Reply {
         content,
         refusal: message.take_as("refusal"),
@@ -204,7 +208,10 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
 fn finish(members: &mut Object<'_>) -> Result<Option<Finish>, Failure> {
     match members.take_as::<String>("finish_reason").as_deref() {
         None | Some("" | "null") => Ok(None),
-        Some("error") => Err(Failure::new(FailureKind::ServerError, "the provider ended the answer with an error")),
+        // OpenRouter; DeepSeek without resources; Z.ai; vLLM and SGLang when they give a request up.
+        Some("error" | "insufficient_system_resource" | "network_error" | "abort" | "aborted") => {
+            Err(Failure::new(FailureKind::ServerError, "the provider ended the answer with an error"))
+        }
         Some(word) => Ok(Some(Finish::parse(word).unwrap_or(Finish::Stop))),
     }
 }
@@ -215,13 +222,21 @@ fn content(message: &mut Object<'_>) -> Result<(Option<String>, Option<String>),
     if let Ok(text) = serde_json::from_str::<String>(raw.get()) {
         return Ok((Some(text), None));
     }
-    let parts: Vec<Object<'_>> =
-        serde_json::from_str(raw.get()).map_err(|_| Failure::malformed("`content` is neither text nor parts"))?;
-    let (mut text, mut thinking) = (String::new(), String::new());
-    for part in &parts {
-        if let Some(piece) = part.read::<String>("text") {
-            text.push_str(&piece);
+    let parts: Vec<&RawValue> = match raw.get().starts_with('{') {
+        true => vec![raw],
+        false => {
+            serde_json::from_str(raw.get()).map_err(|_| Failure::malformed("`content` is neither text nor parts"))?
         }
+    };
+    let (mut text, mut thinking) = (String::new(), String::new());
+    for part in parts {
+        if let Ok(piece) = serde_json::from_str::<String>(part.get()) {
+            text.push_str(&piece);
+            continue;
+        }
+        let part: Object<'_> = serde_json::from_str(part.get()).unwrap_or_default();
+        text.push_str(&part.read::<String>("text").unwrap_or_default());
+        thinking.push_str(&part.read::<String>("thinking").unwrap_or_default());
         for inner in part.read::<Vec<Object<'_>>>("thinking").unwrap_or_default() {
             thinking.push_str(&inner.read::<String>("text").unwrap_or_default());
         }
@@ -232,8 +247,20 @@ fn content(message: &mut Object<'_>) -> Result<(Option<String>, Option<String>),
 
 /// The reasoning text under any of its names. `reasoning_details` rides along untouched.
 fn reasoning(message: &mut Object<'_>) -> Option<String> {
-    let plain: Option<String> = message.take_as("reasoning");
-    message.take_as("reasoning_content").or(plain).filter(|text| !text.is_empty())
+    let plain = message.take("reasoning").and_then(|raw| match raw.get().starts_with('{') {
+        // An object with the text in it, at a few gateways.
+        true => {
+            let inner: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+            ["content", "text", "summary"].iter().find_map(|name| inner.read::<String>(name))
+        }
+        false => serde_json::from_str(raw.get()).ok(),
+    });
+    let text = message.take_as::<String>("reasoning_content").or(plain).filter(|text| !text.is_empty());
+    text.or_else(|| {
+        let details: Vec<Object<'_>> = message.read("reasoning_details")?;
+        let said = details.iter().filter_map(|part| part.read::<String>("text").or_else(|| part.read("summary")));
+        Some(said.collect::<String>()).filter(|text| !text.is_empty())
+    })
 }
 
 fn tool_call((position, mut call): (usize, Object<'_>)) -> ToolCall {
@@ -291,7 +318,7 @@ impl Decoder for OpenAiStream {
         let Ok(mut members) = object(data) else {
             return pieces.push(Piece::Unreadable);
         };
-        if members.get("error").is_some() || event.name == "error" {
+        if is_error(&members) || event.name == "error" {
             let failure = Failure::of_error(data, None);
             return pieces.push(Piece::Failure(
                 failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error")),
@@ -336,12 +363,18 @@ impl OpenAiStream {
                     failure.unwrap_or_else(|| Failure::new(FailureKind::ServerError, "the provider reported an error"))
                 );
             }
-            let mut delta: Object<'_> = choice.take_as("delta").unwrap_or_default();
+            let index = choice.take_as("index").unwrap_or(position as u32);
+            let mut delta: Object<'_> = match choice.take_as("delta") {
+                Some(delta) => delta,
+                // A whole answer in the clothes of a stream.
+                None if !self.has_begun(index) => choice.take_as("message").unwrap_or_default(),
+                None => Object::default(),
+            };
             let (content, thinking) = content(&mut delta)?;
+            let content = content.or_else(|| choice.take_as("text"));
             let fragments = delta.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default();
             delta.take("role");
             drop_empty_call(&mut delta);
-            let index = choice.take_as("index").unwrap_or(position as u32);
             let calls = self.calls(index);
             chunk.choices.push(ChunkChoice {
                 finish: finish(&mut choice)?,
@@ -359,6 +392,10 @@ impl OpenAiStream {
             });
         }
         Ok(chunk)
+    }
+
+    fn has_begun(&self, choice: u32) -> bool {
+        self.choices.iter().any(|(index, _)| *index == choice)
     }
 
     fn calls(&mut self, choice: u32) -> &mut Calls {
@@ -418,3 +455,6 @@ fn without_nulls(object: Object<'_>) -> Extra {
         .map(|(name, value)| (name.into(), value.to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

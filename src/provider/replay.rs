@@ -3,6 +3,7 @@
 //! `fixtures/recordings/README.md` says where they come from. A stream is fed as a whole, byte by byte and cut at
 //! random: the answer must not depend on the cuts.
 
+mod asking;
 mod reading;
 
 use std::path::{Path, PathBuf};
@@ -27,9 +28,13 @@ const EXCEPTIONS: [(&str, &str); 3] = [
     ("vertex/generate-stopseq-fd80f084.json", "was asked for enumerations as numbers, which the adapter never does"),
 ];
 
+/// Those that read bytes of others.
+const FORMATS: [Format; 5] = [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Cohere, Format::Ollama];
+
 struct Recording {
     name: String,
     format: Format,
+    request: Value,
     response: Value,
 }
 
@@ -49,24 +54,27 @@ fn recordings() -> Vec<Recording> {
             let format = match recording["api"].as_str().expect("an api") {
                 "messages" => Format::Anthropic,
                 "generate" => Format::Gemini,
+                "ollama-chat" => Format::Ollama,
+                "chat" if recording["provider"] == "cohere" => Format::Cohere,
                 _ => Format::OpenAi,
             };
             let name = path.strip_prefix(&root).expect("inside").display().to_string();
-            Recording { name, format, response: recording["response"].take() }
+            let (request, response) = (recording["request"].take(), recording["response"].take());
+            Recording { name, format, request, response }
         })
         .collect()
 }
 
 /// The stream's bytes; where only payloads were kept, with the framing written anew.
 fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
-    if let Some(text) = response["sse"].as_str() {
+    if let Some(text) = response["sse"].as_str().or(response["text"].as_str()) {
         return Some(text.as_bytes().to_vec());
     }
     let events = response["events"].as_array()?;
     let mut bytes = String::new();
     for event in events {
         let data = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
-        if format == Format::Anthropic {
+        if matches!(format, Format::Anthropic | Format::Cohere) {
             let kind = serde_json::from_str::<Value>(&data).expect("JSON");
             bytes.push_str(&format!("event: {}\n", kind["type"].as_str().expect("a type")));
         }
@@ -80,7 +88,7 @@ fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
 
 /// What a caller would get from a stream that arrives in these pieces. `None` if the answer fails.
 fn play(adapter: &dyn Adapter, pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Response> {
-    let (mut splitter, mut decoder) = (Splitter::default(), adapter.decoder());
+    let (mut splitter, mut decoder) = (Splitter::new(adapter.framing()), adapter.decoder());
     let (mut sequence, mut assembly) = (Sequence::default(), Assembly::default());
     let (mut events, mut out) = (Vec::new(), Vec::new());
     let mut done = false;
@@ -257,7 +265,7 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
     let mut seed = 1;
     for recording in recordings() {
         let Some(bytes) = stream_bytes(recording.format, &recording.response) else { continue };
-        let (mut splitter, mut events) = (Splitter::default(), Vec::new());
+        let (mut splitter, mut events) = (Splitter::new(adapter(recording.format).framing()), Vec::new());
         splitter.push(&bytes, &mut events).expect("small events");
         splitter.finish(&mut events);
         let mut disturbed = events.clone();
@@ -267,7 +275,7 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
                 event.data = value.to_string();
             }
         }
-        for format in [Format::OpenAi, Format::Anthropic, Format::Gemini] {
+        for format in FORMATS {
             let orders: [&mut dyn Iterator<Item = &super::framing::Event>; 3] =
                 [&mut events.iter().rev(), &mut events.iter().chain(&events), &mut disturbed.iter()];
             for order in orders {
@@ -285,7 +293,7 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
             }
         }
         for event in &disturbed {
-            for format in [Format::OpenAi, Format::Anthropic, Format::Gemini] {
+            for format in FORMATS {
                 let _ = adapter(format).decode(event.data.as_bytes());
             }
         }

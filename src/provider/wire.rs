@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::adapter;
-use crate::catalog::{Provider, Shelf, Target, presets};
+use crate::catalog::{Format, Provider, Shelf, Target, presets};
 use crate::chat::Request;
 
 fn read(path: &Path) -> String {
@@ -26,20 +26,24 @@ fn cases(format: &str) -> Vec<PathBuf> {
     cases
 }
 
-fn target(preset: &str, model: &str) -> Target {
+fn target(format: &str, preset: &str, model: &str) -> Target {
     let preset = presets::find(preset).expect("a preset");
     let mut provider = Provider::new(preset.name, preset.format, preset.base_url, preset.auth);
     provider.preset = Some(preset.name);
+    // The one preset that speaks two formats.
+    if format == "ollama" {
+        provider.format = Format::Ollama;
+    }
     provider.api_key = Some("test-key".into());
     let model = Shelf::open(Some(preset), jiff::civil::date(2026, 9, 1)).describe(model);
     Target::new(&Arc::new(provider), model)
 }
 
 /// All the differences between what goes out and what is expected; empty if there are none.
-fn differences(preset: &str, case: &Path) -> Vec<String> {
+fn differences(format: &str, preset: &str, case: &Path) -> Vec<String> {
     let request = Request::parse(Bytes::from(read(&case.join("request.json")))).expect("a valid request");
     let expected: Value = serde_json::from_str(&read(&case.join("expected.json"))).expect("JSON");
-    let target = target(preset, &request.model);
+    let target = target(format, preset, &request.model);
     let mut found = Vec::new();
     let mut differ = |what: &str, got: &dyn std::fmt::Display, want: &dyn std::fmt::Display| {
         found.push(format!("{}: {what}\n   got {got}\n  want {want}", case.display()));
@@ -78,7 +82,7 @@ fn differences(preset: &str, case: &Path) -> Vec<String> {
 fn check(format: &str, preset: &str) {
     let cases = cases(format);
     assert!(!cases.is_empty());
-    let found: Vec<String> = cases.iter().flat_map(|case| differences(preset, case)).collect();
+    let found: Vec<String> = cases.iter().flat_map(|case| differences(format, preset, case)).collect();
     assert!(found.is_empty(), "{} of {} cases differ\n{}", found.len(), cases.len(), found.join("\n"));
 }
 
@@ -100,4 +104,14 @@ fn requests_to_openai_keep_the_callers_bytes() {
 #[test]
 fn requests_to_mistral_have_ids_that_it_takes() {
     check("mistral", "mistral");
+}
+
+#[test]
+fn requests_to_cohere_are_what_its_reference_asks_for() {
+    check("cohere", "cohere");
+}
+
+#[test]
+fn requests_to_ollama_are_what_its_reference_asks_for() {
+    check("ollama", "ollama");
 }

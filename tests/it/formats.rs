@@ -16,6 +16,16 @@ providers:
   google: { format: gemini, base_url: '{0}', api_key: g-x, models: [ { id: gemini-x, price: { input: 1, output: 4 } } ] }
 cache: { enabled: false }
 ";
+const COHERE: &str = "
+providers:
+  cohere: { base_url: '{0}', api_key: co-x, models: [ { id: command-x, price: { input: 1, output: 2 } } ] }
+cache: { enabled: false }
+";
+const OLLAMA: &str = "
+providers:
+  local: { format: ollama, base_url: '{0}', models: [ { id: llama-x } ] }
+cache: { enabled: false }
+";
 
 fn conversation() -> Value {
     json!({"model": "auto", "max_tokens": 100, "messages": [
@@ -154,4 +164,165 @@ async fn what_a_format_cannot_say_is_noted_or_refused_and_never_dropped_in_silen
     body["n"] = json!(2);
     let (status, _, answer) = app.chat(&body).await;
     assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("n")), "{answer}");
+}
+
+#[tokio::test]
+async fn cohere_is_asked_in_its_own_words_and_answers_in_openais() {
+    let cohere = upstream().await;
+    let app = app(COHERE, &[&cohere]).await;
+    let usage = json!({"billed_units": {"input_tokens": 2, "output_tokens": 3},
+        "tokens": {"input_tokens": 90, "output_tokens": 7, "reasoning_tokens": 4}, "cached_tokens": 64});
+    let citation = json!({"start": 0, "end": 2, "text": "Hi", "sources": []});
+    let answer = json!({"id": "a", "finish_reason": "COMPLETE", "usage": usage, "message": {"role": "assistant", "citations": [citation],
+        "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Hi again."}]}});
+    cohere.then(raw(200, "application/json", answer.to_string()));
+    let (status, _, body) = app.chat(&conversation()).await;
+    assert_eq!(status, 200, "{body}");
+    let message = &body["choices"][0]["message"];
+    assert_eq!((&message["content"], &message["reasoning_content"]), (&json!("Hi again."), &json!("Hm.")));
+    assert_eq!(message["citations"][0]["text"], "Hi");
+    let usage_seen = &body["usage"];
+    assert_eq!((&usage_seen["prompt_tokens"], &usage_seen["completion_tokens"]), (&json!(90), &json!(7)));
+    assert_eq!(usage_seen["prompt_tokens_details"]["cached_tokens"], 64);
+    assert_eq!(usage_seen["billed_units"]["input_tokens"], 2);
+    let call = &cohere.calls()[0];
+    assert!(
+        call.head.starts_with("post /v2/chat ") && call.head.contains("authorization: bearer co-x"),
+        "{}",
+        call.head
+    );
+    assert_eq!((&call.body["max_tokens"], &call.body["messages"][0]["role"]), (&json!(100), &json!("system")));
+}
+
+#[tokio::test]
+async fn a_cohere_stream_becomes_an_openai_stream_and_its_cut_an_error() {
+    let cohere = upstream().await;
+    let app = app(COHERE, &[&cohere]).await;
+    let event = |kind: &'static str, index: u32, message: Value| {
+        (kind, json!({"type": kind, "index": index, "delta": {"message": message}}))
+    };
+    let call = json!({"id": "w_1", "type": "function", "function": {"name": "w", "arguments": ""}});
+    let end = json!({"type": "message-end", "delta": {"finish_reason": "TOOL_CALL",
+        "usage": {"tokens": {"input_tokens": 9, "output_tokens": 5}}}});
+    let all = [
+        ("message-start", json!({"type": "message-start", "id": "a", "delta": {"message": {"role": "assistant"}}})),
+        event("tool-plan-delta", 0, json!({"tool_plan": "I look."})),
+        event("content-start", 0, json!({"content": {"type": "text", "text": "one "}})),
+        event("content-delta", 0, json!({"content": {"text": "two"}})),
+        event("tool-call-start", 1, json!({ "tool_calls": call })),
+        event("tool-call-delta", 1, json!({"tool_calls": {"function": {"arguments": "{\"a\":1}"}}})),
+        ("tool-call-end", json!({"type": "tool-call-end", "index": 1})),
+        ("message-end", end),
+    ];
+    let mut body = conversation();
+    body["stream_options"] = json!({"include_usage": true});
+    for slice in [0, 1, 5] {
+        cohere.then(raw(200, "text/event-stream", events(&all)).sliced(slice));
+        let streamed = app.stream(&body).await;
+        assert_eq!(
+            (streamed.text().as_str(), streamed.finishes(), streamed.done),
+            ("one two", vec!["tool_calls"], true),
+            "{}",
+            streamed.raw
+        );
+        assert_eq!(streamed.chunks.last().expect("chunks")["usage"]["prompt_tokens"], 9);
+        let call = streamed.chunks.iter().find_map(|chunk| {
+            let call = &chunk["choices"][0]["delta"]["tool_calls"][0];
+            call["id"].is_string().then(|| call.clone())
+        });
+        assert_eq!(call.map(|call| call["index"].clone()), Some(json!(0)), "calls are counted from 0");
+    }
+    cohere.then(raw(200, "text/event-stream", [events(&all[..4]), b"data: [DONE]\n\n".to_vec()].concat()));
+    let cut = app.stream(&body).await;
+    assert_eq!(cut.error().expect("an error event")["code"], "upstream_stream_interrupted");
+    assert!(!cut.done && cut.finishes().is_empty());
+}
+
+#[tokio::test]
+async fn ollama_is_asked_in_its_own_words_and_answers_in_openais() {
+    let ollama = upstream().await;
+    let app = app(OLLAMA, &[&ollama]).await;
+    let call = json!({"function": {"index": 0, "name": "w", "arguments": {"a": 1}}});
+    let answer = json!({"model": "llama-x", "created_at": "2026-01-01T00:00:00Z", "done": true, "done_reason": "stop",
+        "message": {"role": "assistant", "content": "", "thinking": "Hm.", "tool_calls": [call, call]}, "prompt_eval_count": 12, "eval_count": 3});
+    ollama.then(raw(200, "application/json; charset=utf-8", answer.to_string()));
+    let (status, _, body) = app.chat(&conversation()).await;
+    assert_eq!(status, 200, "{body}");
+    let choice = &body["choices"][0];
+    assert_eq!((&choice["finish_reason"], &choice["message"]["content"]), (&json!("tool_calls"), &Value::Null));
+    assert_eq!(choice["message"]["reasoning_content"], "Hm.");
+    let calls = choice["message"]["tool_calls"].as_array().expect("calls");
+    assert_eq!(calls[0]["function"]["arguments"], "{\"a\":1}");
+    assert!(calls[0]["id"] != calls[1]["id"], "{calls:?}");
+    assert_eq!((&body["usage"]["prompt_tokens"], &body["usage"]["completion_tokens"]), (&json!(12), &json!(3)));
+    let sent = &ollama.calls()[0];
+    assert!(sent.head.starts_with("post /api/chat "), "{}", sent.head);
+    assert_eq!((&sent.body["stream"], &sent.body["options"]["num_predict"]), (&json!(false), &json!(100)));
+}
+
+#[tokio::test]
+async fn lines_of_ollama_become_an_openai_stream_and_their_cut_an_error() {
+    let ollama = upstream().await;
+    let app = app(OLLAMA, &[&ollama]).await;
+    let line = |text: &str| {
+        json!({"model": "llama-x", "message": {"role": "assistant", "content": text}, "done": false}).to_string() + "\n"
+    };
+    let end = "{\"model\":\"llama-x\",\"message\":{\"content\":\"\"},\"done\":true,\"done_reason\":\"length\",\"prompt_eval_count\":5,\"eval_count\":2}";
+    let whole = format!("{}{}{end}", line("one "), line("twö"));
+    for slice in [0, 1, 5] {
+        ollama.then(raw(200, "application/x-ndjson", whole.clone()).sliced(slice));
+        let streamed = app.stream(&conversation()).await;
+        assert_eq!(
+            (streamed.text().as_str(), streamed.finishes(), streamed.done),
+            ("one twö", vec!["length"], true),
+            "{}",
+            streamed.raw
+        );
+    }
+    for rest in ["", "{\"error\":\"the runner stopped\"}\n"] {
+        ollama.then(raw(200, "application/x-ndjson", line("one ") + rest));
+        let cut = app.stream(&conversation()).await;
+        assert_eq!(cut.error().expect("an error event")["code"], "upstream_stream_interrupted", "{rest}");
+        assert!(!cut.done && cut.finishes().is_empty());
+    }
+}
+
+const SEVERAL: &str = "
+providers:
+  claude: { format: anthropic, base_url: '{0}', api_key: k, priority: 1, models: [ { id: claude-x, max_output: 8k } ] }
+  other: { format: openai, base_url: '{1}', priority: 2, models: [ { id: m } ] }
+routing: { strategy: priority }
+cache: { enabled: false }
+";
+
+#[tokio::test]
+async fn who_requires_parameters_gets_a_target_that_takes_them_all() {
+    let (claude, other) = (upstream().await, upstream().await);
+    let app = app(SEVERAL, &[&claude, &other]).await;
+    let message = json!({"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "claude"}], "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1}});
+    claude.always(raw(200, "application/json", message.to_string()));
+    other.always(crate::support::upstream::chat("other"));
+    let mut body = ask("hi");
+    body["seed"] = json!(7);
+    assert_eq!(app.chat(&body).await.2["choices"][0]["message"]["content"], "claude");
+    body["provider"] = json!({"require_parameters": true});
+    assert_eq!(app.chat(&body).await.2["choices"][0]["message"]["content"], "other");
+    assert_eq!(claude.count(), 1, "nothing was sent there");
+    body["model"] = json!("claude/claude-x");
+    let (status, _, answer) = app.chat(&body).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("unsupported_parameter")), "{answer}");
+}
+
+#[tokio::test]
+async fn an_absurd_count_is_replaced_by_an_estimate_and_counted() {
+    let other = upstream().await;
+    let app = app("providers: { absurd: { format: openai, base_url: '{0}', models: [ { id: m } ] } }", &[&other]).await;
+    let answer = json!({"id": "a", "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": -5, "completion_tokens": 1}});
+    other.always(raw(200, "application/json", answer.to_string()));
+    let (status, _, body) = app.chat(&ask("hi")).await;
+    assert_eq!((status, &body["usage"]["estimated"]), (200, &json!(true)), "{body}");
+    let metrics = app.client.get(format!("{}/metrics", app.url)).send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("stepwell_usage_refused_total{provider=\"absurd\"} 1"), "{metrics}");
 }

@@ -144,7 +144,10 @@ impl Counts {
         let (input, output) = (self.input.unwrap_or(0), self.output.unwrap_or(0));
         let (cached, written) = (self.cache_read.unwrap_or(0), self.cache_write.unwrap_or(0));
         let prompt = input + cached + written;
-        if self.unbelievable || (prompt == 0 && output == 0) {
+        if self.unbelievable {
+            return Some(Usage::refused());
+        }
+        if prompt == 0 && output == 0 {
             return None;
         }
         Some(Usage {

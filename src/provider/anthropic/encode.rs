@@ -49,7 +49,7 @@ pub fn body(request: &Request, model: &Model) -> Result<(Vec<u8>, Vec<String>), 
     out.insert("max_tokens".into(), json!(max_tokens));
 
     let schema = Schema::of(&wanted.format, model, generation);
-    let tools = Tools::of(&wanted, &schema)?;
+    let tools = Tools::of(&wanted, &schema, generation.has_structured_output())?;
     let messages = request.messages().map_err(|error| refuse(error.param.unwrap_or_default(), error.message))?;
     let plan = how_to_think(request, &wanted, model, generation, max_tokens, &tools, &messages, &mut notes)?;
     // The caller's own `thinking` member is Anthropic's, so it goes out as it came.
@@ -136,7 +136,10 @@ fn how_to_think(
     messages: &[crate::chat::Message],
     notes: &mut Vec<String>,
 ) -> Result<Thinking, Untranslatable> {
-    let Some(effort) = wanted.effort.filter(|_| request.member("thinking").is_none()) else { return Ok(Thinking::Off) };
+    // Beside the caller's own `thinking` an effort is still said where the two are apart.
+    let own = request.read::<Value>("thinking");
+    let may_say = own.is_none_or(|own| own["type"] == "adaptive" && generation.is_adaptive());
+    let Some(effort) = wanted.effort.filter(|_| may_say) else { return Ok(Thinking::Off) };
     if effort == Effort::None {
         return Ok(Thinking::Off);
     }
@@ -270,11 +273,11 @@ struct Tools {
 }
 
 impl Tools {
-    fn of(wanted: &Wanted, schema: &Schema) -> Result<Self, Untranslatable> {
+    fn of(wanted: &Wanted, schema: &Schema, knows_strict: bool) -> Result<Self, Untranslatable> {
         let mut tools = Self::default();
         for (index, tool) in wanted.tools.iter().enumerate() {
             tools.list.push(match tool {
-                Tool::Function(function) => declaration(function),
+                Tool::Function(function) => declaration(function, knows_strict),
                 // Anthropic's own tools carry the date of their version, such as `web_search_20250305`.
                 Tool::Other { kind, raw } if is_dated(kind) => raw.clone(),
                 Tool::Other { kind, .. } => {
@@ -315,7 +318,7 @@ impl Tools {
     }
 }
 
-fn declaration(function: &Function) -> Value {
+fn declaration(function: &Function, knows_strict: bool) -> Value {
     let mut schema = function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}}));
     if let Value::Object(members) = &mut schema
         && !members.contains_key("type")
@@ -327,6 +330,11 @@ fn declaration(function: &Function) -> Value {
         tool["description"] = json!(description);
     }
     tool["input_schema"] = schema;
+    // It came with structured output, and likewise wants every object closed (API reference, Strict tool use).
+    let is_strict = knows_strict && function.extra.get("strict") == Some(&json!(true));
+    if is_strict && close(&mut tool["input_schema"]) {
+        tool["strict"] = json!(true);
+    }
     if let Some(control) = function.extra.get("cache_control") {
         tool["cache_control"] = control.clone();
     }

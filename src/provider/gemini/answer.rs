@@ -150,7 +150,10 @@ impl Counts {
     pub fn usage(&self) -> Option<Usage> {
         let prompt_tokens = self.prompt + self.tool_use;
         let completion_tokens = self.candidates + self.thoughts;
-        if self.unbelievable || (prompt_tokens == 0 && completion_tokens == 0) {
+        if self.unbelievable {
+            return Some(Usage::refused());
+        }
+        if prompt_tokens == 0 && completion_tokens == 0 {
             return None;
         }
         Some(Usage {

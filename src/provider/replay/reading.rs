@@ -43,12 +43,18 @@ pub fn whole(format: Format, body: &Value) -> Option<Answer> {
     match format {
         Format::Anthropic => anthropic(&mut std::iter::once(whole_message(body)?)),
         Format::Gemini => gemini(std::slice::from_ref(body)),
+        Format::Cohere => cohere(&[json!({"type": "whole", "delta": body})]),
+        Format::Ollama => ollama(std::slice::from_ref(body)),
         _ => openai(&[as_chunk(body)], true),
     }
 }
 
 /// A stream; `None` if it fails or is cut.
 pub fn stream(format: Format, text: &str) -> Option<Answer> {
+    if format == Format::Ollama {
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        return ollama(&lines.map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>());
+    }
     let text = text.replace("\r\n", "\n");
     let payloads = text.split("\n\n").filter_map(|event| {
         let lines = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
@@ -62,6 +68,7 @@ pub fn stream(format: Format, text: &str) -> Option<Answer> {
     match format {
         Format::Anthropic => anthropic(&mut events.into_iter()),
         Format::Gemini => gemini(&events),
+        Format::Cohere => cohere(&events),
         _ => openai(&events, text.contains("data: [DONE]")),
     }
 }
@@ -152,6 +159,13 @@ fn openai_delta(draft: &mut Draft, choice: &Value) {
     }
     let reasoning = if delta["reasoning_content"].is_string() { "reasoning_content" } else { "reasoning" };
     draft.reasoning.push_str(text(&delta[reasoning]));
+    if text(&delta[reasoning]).is_empty() {
+        // Snowflake has it nowhere else.
+        for detail in delta["reasoning_details"].as_array().into_iter().flatten() {
+            draft.reasoning.push_str(text(&detail["text"]));
+            draft.reasoning.push_str(text(&detail["summary"]));
+        }
+    }
     for call in delta["tool_calls"].as_array().into_iter().flatten() {
         let (id, name) = (text(&call["id"]), text(&call["function"]["name"]));
         let known_id = draft.calls.iter().position(|(_, known, ..)| !id.is_empty() && known == id);
@@ -330,6 +344,93 @@ fn gemini(events: &[Value]) -> Option<Answer> {
         cached: number(&usage["cachedContentTokenCount"]),
         cache_write: 0,
         reasoning: number(&usage["thoughtsTokenCount"]),
+    };
+    Some(Answer { choices: vec![choice], counts: Some(counts) })
+}
+
+// --- Cohere
+
+/// What an event says stands in its `delta`; a whole answer is one event that says everything.
+fn cohere(events: &[Value]) -> Option<Answer> {
+    let mut choice = Choice::default();
+    let mut calls: Vec<(String, String)> = Vec::new();
+    let mut end = None;
+    for event in events {
+        let message = &event["delta"]["message"];
+        let parts = match &message["content"] {
+            Value::Array(parts) => parts.clone(),
+            one => vec![one.clone()],
+        };
+        choice.reasoning.push_str(text(&message["tool_plan"]));
+        for part in &parts {
+            choice.text.push_str(text(&part["text"]));
+            choice.reasoning.push_str(text(&part["thinking"]));
+        }
+        let some = match &message["tool_calls"] {
+            Value::Array(some) => some.clone(),
+            Value::Null => Vec::new(),
+            one => vec![one.clone()],
+        };
+        for call in &some {
+            let function = &call["function"];
+            match function["name"].as_str() {
+                Some(name) => calls.push((name.to_owned(), text(&function["arguments"]).to_owned())),
+                None => calls[number(&event["index"]) as usize].1.push_str(text(&function["arguments"])),
+            }
+        }
+        if event["delta"]["finish_reason"].is_string() {
+            end = Some(&event["delta"]);
+        }
+    }
+    let end = end?;
+    choice.finish = match text(&end["finish_reason"]) {
+        "COMPLETE" | "STOP_SEQUENCE" => "stop",
+        "MAX_TOKENS" => "length",
+        "TOOL_CALL" => "tool_calls",
+        _ => return None,
+    }
+    .to_owned();
+    let braces = |arguments: &str| if arguments.is_empty() { "{}".to_owned() } else { arguments.to_owned() };
+    choice.calls = calls.iter().map(|(name, arguments)| Call::new(name, &braces(arguments))).collect();
+    let (tokens, usage) = (&end["usage"]["tokens"], &end["usage"]);
+    let counts = Counts {
+        prompt: number(&tokens["input_tokens"]) + number(&tokens["image_tokens"]),
+        completion: number(&tokens["output_tokens"]),
+        cached: number(&usage["cached_tokens"]),
+        cache_write: 0,
+        reasoning: number(&tokens["reasoning_tokens"]),
+    };
+    Some(Answer { choices: vec![choice], counts: Some(counts) })
+}
+
+// --- Ollama
+
+fn ollama(lines: &[Value]) -> Option<Answer> {
+    let mut choice = Choice::default();
+    for line in lines {
+        if line["error"].is_string() {
+            return None;
+        }
+        choice.text.push_str(text(&line["message"]["content"]));
+        choice.reasoning.push_str(text(&line["message"]["thinking"]));
+        for call in line["message"]["tool_calls"].as_array().into_iter().flatten() {
+            let function = &call["function"];
+            choice.calls.push(Call(text(&function["name"]).to_owned(), function["arguments"].clone()));
+        }
+    }
+    let last = lines.last().filter(|line| line["done"] == true)?;
+    choice.finish = match (text(&last["done_reason"]), choice.calls.is_empty()) {
+        ("length", _) => "length",
+        (_, true) => "stop",
+        (_, false) => "tool_calls",
+    }
+    .to_owned();
+    let counts = Counts {
+        prompt: number(&last["prompt_eval_count"]),
+        completion: number(&last["eval_count"]),
+        cached: 0,
+        cache_write: 0,
+        reasoning: 0,
     };
     Some(Answer { choices: vec![choice], counts: Some(counts) })
 }
