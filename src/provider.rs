@@ -5,6 +5,8 @@
 
 pub mod adapter;
 pub mod anthropic;
+pub mod bedrock;
+pub mod credential;
 pub mod demo;
 pub mod failure;
 pub mod framing;
@@ -14,13 +16,14 @@ pub mod openai;
 #[cfg(test)]
 mod replay;
 pub mod transport;
+pub mod vertex;
 mod wanted;
 #[cfg(test)]
 mod wire;
 
 use adapter::Adapter;
 
-use crate::catalog::Format;
+use crate::catalog::{Format, Target};
 
 /// The adapter of a wire format.
 pub fn adapter(format: Format) -> &'static dyn Adapter {
@@ -28,6 +31,16 @@ pub fn adapter(format: Format) -> &'static dyn Adapter {
         Format::OpenAi => &openai::OpenAi,
         Format::Anthropic => &anthropic::Anthropic,
         Format::Gemini => &gemini::Gemini,
+        Format::Bedrock => &bedrock::Bedrock,
+        Format::Vertex => &vertex::Gemini,
         Format::Demo => &demo::Demo,
+    }
+}
+
+/// The adapter for a target: Vertex AI speaks two formats.
+pub fn adapter_for(target: &Target) -> &'static dyn Adapter {
+    match target.provider.format {
+        Format::Vertex if vertex::is_claude(&target.model) => &vertex::Claude,
+        format => adapter(format),
     }
 }

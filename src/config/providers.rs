@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::models;
+use super::{clouds, models};
 use super::problem::closest;
 use super::reader::{Item, Section, set};
 use super::sections;
@@ -38,6 +38,8 @@ enum Wire {
     Azure,
     Anthropic,
     Gemini,
+    Bedrock,
+    Vertex,
     Demo,
     NotYet(&'static str),
 }
@@ -48,8 +50,8 @@ const WIRES: [(&str, Wire); 8] = [
     ("anthropic", Wire::Anthropic),
     ("gemini", Wire::Gemini),
     ("demo", Wire::Demo),
-    ("bedrock", Wire::NotYet("bedrock")),
-    ("vertex", Wire::NotYet("vertex")),
+    ("bedrock", Wire::Bedrock),
+    ("vertex", Wire::Vertex),
     ("cohere", Wire::NotYet("cohere")),
 ];
 
@@ -69,11 +71,6 @@ pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>
     let format = section.get("format").and_then(|item| Some((item.clone(), item.choice(&WIRES)?)));
     let url = section.get("base_url").and_then(|item| Some((item.clone(), item.text()?.trim_end_matches('/'))));
 
-    if presets::UNSUPPORTED.contains(&name) && format.is_none() {
-        let message = format!("`{name}` is not supported yet in this version");
-        item.report.problem(entry.key_at, &item.path, message);
-        return None;
-    }
     if let Some((item, Wire::NotYet(wire))) = &format {
         let hint = if *wire == "cohere" {
             "; the provider name `cohere` works, through its OpenAI-compatible API"
@@ -105,6 +102,8 @@ fn preset(name: &str, wire: Option<Wire>, url: Option<&str>) -> Option<&'static 
         Wire::Anthropic => presets::find("anthropic"),
         Wire::Gemini => presets::find("gemini"),
         Wire::Azure => presets::find("azure"),
+        Wire::Bedrock => presets::find("bedrock"),
+        Wire::Vertex => presets::find("vertex"),
         Wire::Demo => presets::find("demo"),
         Wire::OpenAi | Wire::NotYet(_) => None,
     };
@@ -141,26 +140,38 @@ fn known(
         (None, None) => {}
     }
     if is_azure {
-        azure(&mut section, &mut provider);
+        clouds::azure(&mut section, &mut provider);
+    }
+    let shelf = Shelf::open(Some(preset), around.today);
+    match format {
+        Format::Bedrock => {
+            let region = clouds::bedrock(&mut section, &mut provider, around, url.is_some());
+            return finish(provider, section, around, &shelf.within(region.as_deref()), false);
+        }
+        Format::Vertex => {
+            clouds::vertex(&mut section, &mut provider, around, url.is_some());
+            return finish(provider, section, around, &shelf, false);
+        }
+        _ => {}
     }
 
+    let key_env = if is_azure { clouds::azure_env(&provider) } else { preset.key_env };
     let key = section.get("api_key").and_then(|item| item.text());
     match key {
         Some(key) => provider.api_key = Some(key.to_owned().into()),
         // A URL of one's own may belong to anybody: the usual key goes to the usual place only.
         None if url.is_none() || is_azure => {
-            provider.api_key = preset.key_env.iter().find_map(|name| (around.env)(name)).map(Into::into);
+            provider.api_key = key_env.iter().find_map(|name| (around.env)(name)).map(Into::into);
         }
         None => {}
     }
     if provider.api_key.is_none() && url.is_none() && preset.auth != Auth::None && !section.has("api_key") {
-        section.problem(format!("{} needs api_key; write it, or set {}", preset.name, preset.key_env.join(" or ")));
+        section.problem(format!("{} needs api_key; write it, or set {}", preset.name, key_env.join(" or ")));
     }
     // A local server needs no key, but it may want one.
     if provider.api_key.is_some() && provider.auth == Auth::None {
         provider.auth = Auth::Bearer;
     }
-    let shelf = Shelf::open(Some(preset), around.today);
     finish(provider, section, around, &shelf, is_azure)
 }
 
@@ -194,7 +205,7 @@ fn finish(
     shelf: &Shelf,
     is_azure: bool,
 ) -> Option<Configured> {
-    if provider.api_key.is_some() && is_exposed(&provider.base_url) {
+    if (provider.api_key.is_some() || provider.identity.is_some()) && is_exposed(&provider.base_url) {
         section.report.warn(section.at, &section.path, "the key travels unencrypted; use https");
     }
     set(&mut provider.priority, section.count("priority", 0..=1_000_000).map(|count| count.0 as u32));
@@ -217,12 +228,17 @@ fn finish(
     if let Some(item) = section.get("fault") {
         provider.fault = fault(&item, provider.format, &models);
     }
-    let azure_only = |key: &str| {
-        let azure = ["api_version", "deployment"].contains(&key);
-        azure.then(|| format!("`{key}` has a meaning for azure only"))
+    let one_clouds_own = |key: &str| {
+        let owner = match key {
+            "api_version" | "deployment" | "auth" => "azure",
+            "region" | "access_key_id" | "secret_access_key" | "session_token" => "bedrock",
+            "project" | "location" | "credentials" => "vertex",
+            _ => return None,
+        };
+        Some(format!("`{key}` has a meaning for {owner} only"))
     };
     let (report, at, path) = (section.report, section.at, section.path.clone());
-    section.finish_with(azure_only);
+    section.finish_with(one_clouds_own);
 
     let provider = Arc::new(provider);
     let discover = !is_written && models.is_empty();
@@ -239,6 +255,8 @@ fn spoken(wire: Wire) -> (Format, Auth) {
         Wire::Azure => (Format::OpenAi, Auth::Header("api-key")),
         Wire::Anthropic => (Format::Anthropic, Auth::Header("x-api-key")),
         Wire::Gemini => (Format::Gemini, Auth::Header("x-goog-api-key")),
+        Wire::Bedrock => (Format::Bedrock, Auth::Bearer),
+        Wire::Vertex => (Format::Vertex, Auth::Bearer),
         Wire::Demo => (Format::Demo, Auth::None),
     }
 }
@@ -262,7 +280,8 @@ fn with_path(url: &str, format: Format, is_local: bool) -> String {
         Format::Anthropic => format!("{url}/v1"),
         Format::Gemini => format!("{url}/v1beta"),
         Format::OpenAi if is_local => format!("{url}/v1"),
-        Format::OpenAi | Format::Demo => url.to_owned(),
+        Format::Vertex => format!("{url}/v1"),
+        Format::OpenAi | Format::Bedrock | Format::Demo => url.to_owned(),
     }
 }
 
@@ -271,19 +290,6 @@ fn is_exposed(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let host = rest.split(['/', ':']).next().unwrap_or_default();
     !(host == "localhost" || host.starts_with("127.") || rest.starts_with("[::1]"))
-}
-
-/// Without a version the v1 API, where the deployment is the model; with one the older API, where it is in the path
-/// (learn.microsoft.com, Azure OpenAI API version lifecycle).
-fn azure(section: &mut Section<'_>, provider: &mut Provider) {
-    let endpoint = provider.base_url.trim_end_matches("/openai/v1").to_owned();
-    provider.base_url = match section.text("api_version") {
-        Some(version) => {
-            provider.query = vec![("api-version".to_owned(), version)];
-            format!("{endpoint}/openai/deployments/{{model}}")
-        }
-        None => format!("{endpoint}/openai/v1"),
-    };
 }
 
 fn headers(item: &Item<'_>) -> Vec<(String, String)> {
