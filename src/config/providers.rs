@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::{clouds, models};
 use super::problem::closest;
 use super::reader::{Item, Section, set};
 use super::sections;
 use super::settings::Upstream;
 use super::tree::Entry;
+use super::{clouds, models};
 use crate::catalog::{Auth, Fault, Format, Model, Preset, Provider, Shelf, Target, presets};
 
 /// What a provider's entry is read against.

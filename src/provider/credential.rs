@@ -96,19 +96,13 @@ pub fn token_request(account: &ServiceAccount, now: SystemTime) -> Result<Outgoi
     let header = Header { kid: account.key_id.clone(), ..Header::new(Algorithm::RS256) };
     let key = EncodingKey::from_rsa_pem(account.private_key.expose_secret().as_bytes())
         .map_err(|_| credential("the service account's private key is not an RSA key in PEM"))?;
-    let assertion = encode(&header, &claims, &key)
-        .map_err(|_| credential("the service account's private key cannot sign"))?;
+    let assertion =
+        encode(&header, &claims, &key).map_err(|_| credential("the service account's private key cannot sign"))?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     // Nothing in an assertion needs escaping: it is base64url with dots.
     let body = format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={assertion}");
-    Ok(Outgoing {
-        url: account.token_uri.clone(),
-        headers,
-        body: body.into(),
-        script: None,
-        warnings: Vec::new(),
-    })
+    Ok(Outgoing { url: account.token_uri.clone(), headers, body: body.into(), script: None, warnings: Vec::new() })
 }
 
 /// Reads the answer to [`token_request`]. A failure repeats nothing but the error's code.
@@ -173,8 +167,10 @@ mod tests {
         let mut request = outgoing(url, r#"{"messages":[]}"#);
         sign(&mut request, &keys, now).expect("a signature");
         assert_eq!(request.headers["x-amz-date"], "20150830T123600Z");
-        assert_eq!(request.headers["authorization"], 
-            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=3e7c3d38d00cf2c7468da39bb074c5c4afac0a664438a8f3c28d0a75a65f2c42");
+        assert_eq!(
+            request.headers["authorization"],
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/bedrock/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature=3e7c3d38d00cf2c7468da39bb074c5c4afac0a664438a8f3c28d0a75a65f2c42"
+        );
         let mut temporary = outgoing(url, "{}");
         sign(&mut temporary, &AwsKeys { session_token: Some("session".into()), ..keys }, now).expect("a signature");
         assert_eq!(temporary.headers["x-amz-security-token"], "session");

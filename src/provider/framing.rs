@@ -138,7 +138,11 @@ impl Splitter {
     }
 
     fn check_size(&self) -> Result<(), Broken> {
-        if self.line.len() + self.data.len() + self.stray.len() > MAX_EVENT_BYTES { Err(Broken::TooLarge) } else { Ok(()) }
+        if self.line.len() + self.data.len() + self.stray.len() > MAX_EVENT_BYTES {
+            Err(Broken::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     fn take_line(&mut self, mut line: &[u8], events: &mut Vec<Event>) {

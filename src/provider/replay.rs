@@ -3,6 +3,7 @@
 //! `fixtures/recordings/README.md` says where they come from. A stream is fed as a whole, byte by byte and cut at
 //! random: the answer must not depend on the cuts.
 
+mod converse;
 mod reading;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::adapter;
 use super::adapter::{Adapter, Piece};
-use super::framing::Splitter;
+use super::framing::frames::frame;
 use crate::catalog::Format;
 use crate::chat::{Assembly, Response, Sequence, Usage};
 use reading::{Answer, Call, Choice, Counts};
@@ -30,6 +31,7 @@ const EXCEPTIONS: [(&str, &str); 3] = [
 struct Recording {
     name: String,
     format: Format,
+    request: Value,
     response: Value,
 }
 
@@ -49,10 +51,12 @@ fn recordings() -> Vec<Recording> {
             let format = match recording["api"].as_str().expect("an api") {
                 "messages" => Format::Anthropic,
                 "generate" => Format::Gemini,
+                "converse" => Format::Bedrock,
                 _ => Format::OpenAi,
             };
             let name = path.strip_prefix(&root).expect("inside").display().to_string();
-            Recording { name, format, response: recording["response"].take() }
+            let request = recording["request"].take();
+            Recording { name, format, request, response: recording["response"].take() }
         })
         .collect()
 }
@@ -62,7 +66,13 @@ fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
     if let Some(text) = response["sse"].as_str() {
         return Some(text.as_bytes().to_vec());
     }
+    if let Some(text) = response["base64"].as_str() {
+        return Some(converse::base64(text));
+    }
     let events = response["events"].as_array()?;
+    if format == Format::Bedrock {
+        return Some(events.iter().flat_map(framed).collect());
+    }
     let mut bytes = String::new();
     for event in events {
         let data = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
@@ -78,9 +88,16 @@ fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
     Some(bytes.into_bytes())
 }
 
+/// A payload under its event's name, as a frame.
+fn framed(event: &Value) -> Vec<u8> {
+    let event: Value = serde_json::from_str(event.as_str().expect("text")).expect("JSON");
+    let (name, payload) = event.as_object().and_then(|event| event.iter().next()).expect("one member");
+    frame(&[(":message-type", "event"), (":event-type", name)], &payload.to_string())
+}
+
 /// What a caller would get from a stream that arrives in these pieces. `None` if the answer fails.
 fn play(adapter: &dyn Adapter, pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Response> {
-    let (mut splitter, mut decoder) = (Splitter::default(), adapter.decoder());
+    let (mut cutter, mut decoder) = (adapter.framing().cutter(), adapter.decoder());
     let (mut sequence, mut assembly) = (Sequence::default(), Assembly::default());
     let (mut events, mut out) = (Vec::new(), Vec::new());
     let mut done = false;
@@ -104,10 +121,10 @@ fn play(adapter: &dyn Adapter, pieces: &mut dyn Iterator<Item = &[u8]>) -> Optio
         Some(())
     };
     for piece in pieces {
-        splitter.push(piece, &mut events).expect("small events");
+        cutter.push(piece, &mut events).expect("small events");
         take(&mut events, &mut sequence)?;
     }
-    splitter.finish(&mut events);
+    cutter.finish(&mut events);
     take(&mut events, &mut sequence)?;
     if let Some(last) = sequence.end(done).ok()? {
         assembly.push(&last);
@@ -171,7 +188,11 @@ fn both(recording: &Recording) -> (Option<Answer>, Option<Answer>, bool) {
     let same = std::iter::once(play(adapter, &mut bytes.chunks(1)))
         .chain((0..4).map(|seed| play(adapter, &mut cut(&bytes, seed).into_iter())))
         .all(|other| written(&other) == written(&whole));
-    (whole.as_ref().map(seen), reading::stream(recording.format, &String::from_utf8_lossy(&bytes)), same)
+    let theirs = match recording.format {
+        Format::Bedrock => converse::stream(&bytes),
+        format => reading::stream(format, &String::from_utf8_lossy(&bytes)),
+    };
+    (whole.as_ref().map(seen), theirs, same)
 }
 
 #[test]
@@ -211,13 +232,17 @@ fn every_recorded_error_is_read_as_an_error() {
             _ => recording.response["body"].to_string(),
         };
         let status_code = StatusCode::from_u16(status).expect("a status");
-        let failure = adapter(recording.format).failure(status_code, &HeaderMap::new(), body.as_bytes(), 0);
+        let mut headers = HeaderMap::new();
+        if let Some(kind) = recording.response["headers"]["x-amzn-errortype"].as_str() {
+            headers.insert("x-amzn-errortype", kind.parse().expect("a value"));
+        }
+        let failure = adapter(recording.format).failure(status_code, &headers, body.as_bytes(), 0);
         let allowed: &[_] = match status {
             401 | 403 => &[Credential],
             404 => &[NotFound],
             429 => &[RateLimited, QuotaExhausted],
             402 => &[QuotaExhausted],
-            400 | 422 => &[BadRequest, ContextLength, Credential, ContentFilter, Malformed],
+            400 | 422 => &[BadRequest, ContextLength, Credential, ContentFilter, Malformed, NotFound],
             _ => &[ServerError, Overloaded],
         };
         assert!(allowed.contains(&failure.kind), "{}: {failure:?}", recording.name);
@@ -257,9 +282,9 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
     let mut seed = 1;
     for recording in recordings() {
         let Some(bytes) = stream_bytes(recording.format, &recording.response) else { continue };
-        let (mut splitter, mut events) = (Splitter::default(), Vec::new());
-        splitter.push(&bytes, &mut events).expect("small events");
-        splitter.finish(&mut events);
+        let (mut cutter, mut events) = (adapter(recording.format).framing().cutter(), Vec::new());
+        cutter.push(&bytes, &mut events).expect("small events");
+        cutter.finish(&mut events);
         let mut disturbed = events.clone();
         for event in &mut disturbed {
             if let Ok(mut value) = serde_json::from_str::<Value>(&event.data) {
@@ -267,7 +292,7 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
                 event.data = value.to_string();
             }
         }
-        for format in [Format::OpenAi, Format::Anthropic, Format::Gemini] {
+        for format in [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Bedrock] {
             let orders: [&mut dyn Iterator<Item = &super::framing::Event>; 3] =
                 [&mut events.iter().rev(), &mut events.iter().chain(&events), &mut disturbed.iter()];
             for order in orders {
@@ -285,7 +310,7 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
             }
         }
         for event in &disturbed {
-            for format in [Format::OpenAi, Format::Anthropic, Format::Gemini] {
+            for format in [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Bedrock] {
                 let _ = adapter(format).decode(event.data.as_bytes());
             }
         }

@@ -30,16 +30,24 @@ impl Blocks {
     pub fn part(&mut self, part: &Part, path: &str, out: &mut Vec<Value>) -> Result<(), Untranslatable> {
         let none = Extra::new();
         let (block, extra) = match part {
+            // Blank text is refused, except in front of a cache point (recordings).
+            Part::Text { text: words, extra } if !words.is_empty() && is_marked(extra) && self.caches => {
+                (Some(json!({ "text": words })), extra)
+            }
             Part::Text { text: words, extra } => (text(words), extra),
             Part::Refusal(words) => (text(words), &none),
             Part::Image { url, extra, .. } => {
                 let image = image(url).ok_or_else(|| {
-                    refuse(path, "an image must be a base64 data URL of type jpeg, png, gif or webp, or an s3:// address")
+                    refuse(
+                        path,
+                        "an image must be a base64 data URL of type jpeg, png, gif or webp, or an s3:// address",
+                    )
                 })?;
                 (Some(image), extra)
             }
             Part::File { filename, data, extra, .. } => {
-                let data = data.as_deref().ok_or_else(|| refuse(path, "a file id is known to its own provider only"))?;
+                let data =
+                    data.as_deref().ok_or_else(|| refuse(path, "a file id is known to its own provider only"))?;
                 let document = self.document(data, filename.as_deref()).ok_or_else(|| {
                     let kinds = "pdf, csv, doc, docx, xls, xlsx, html, txt or md";
                     refuse(path, format!("a file must be {kinds}, as a base64 data URL or an s3:// address"))
@@ -64,10 +72,15 @@ impl Blocks {
     }
 
     fn mark(&mut self, control: &Value, out: &mut Vec<Value>) {
-        match cache_point(control) {
-            point if self.caches => out.push(point),
-            _ => self.marks_lost = true,
+        if !self.caches {
+            self.marks_lost = true;
+            return;
         }
+        // None stands right behind a document (recordings put a line break between).
+        if out.last().is_some_and(|last| last.get("document").is_some()) {
+            out.push(json!({"text": "\n"}));
+        }
+        out.push(cache_point(control));
     }
 
     fn document(&mut self, data: &str, filename: Option<&str>) -> Option<Value> {
@@ -102,6 +115,10 @@ impl Blocks {
         self.documents.insert(name.clone());
         name
     }
+}
+
+fn is_marked(extra: &Extra) -> bool {
+    extra.iter().any(|(name, raw)| &**name == "cache_control" && raw.get() != "null")
 }
 
 /// A block of text, `None` if there is none: blank text is refused.

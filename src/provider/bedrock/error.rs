@@ -68,7 +68,12 @@ mod tests {
         use FailureKind::*;
         for (status, name, message, kind) in [
             (429, "ThrottlingException:http://internal.amazon.com/coral/", "Too many requests", RateLimited),
-            (400, "com.amazon.coral.service#ValidationException", "Input is too long for requested model.", ContextLength),
+            (
+                400,
+                "com.amazon.coral.service#ValidationException",
+                "Input is too long for requested model.",
+                ContextLength,
+            ),
             (400, "ValidationException", "temperature: range: 0..1", BadRequest),
             (400, "ValidationException", "The provided model identifier is invalid.", NotFound),
             (400, "ServiceQuotaExceededException", "quota", QuotaExhausted),

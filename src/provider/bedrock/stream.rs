@@ -47,10 +47,8 @@ impl Decoder for ConverseStream {
             }
             "messageStop" => self.stop(&mut members, pieces),
             "metadata" => {
-                pieces.push(Piece::Chunk(Chunk {
-                    usage: members.take_as("usage").and_then(usage),
-                    ..Chunk::default()
-                }));
+                pieces
+                    .push(Piece::Chunk(Chunk { usage: members.take_as("usage").and_then(usage), ..Chunk::default() }));
                 if self.stopped {
                     pieces.push(Piece::Done);
                 }

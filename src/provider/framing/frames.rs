@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn a_frame_is_named_after_its_type() {
         let exception = frame(&[(":message-type", "exception"), (":exception-type", "throttlingException")], "{}");
-        let error = frame(&[(":message-type", "error"), (":error-code", "Oops"), (":error-message", "no \"luck\"")], "");
+        let error =
+            frame(&[(":message-type", "error"), (":error-code", "Oops"), (":error-message", "no \"luck\"")], "");
         let events = split(&[&delta("{\"a\":1}"), &exception, &error]).expect("events");
-        let seen: Vec<_> =
-            events.iter().map(|event| (event.name.as_str(), event.data.as_str(), event.stray)).collect();
+        let seen: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.data.as_str(), event.stray)).collect();
         assert_eq!(
             seen,
             [

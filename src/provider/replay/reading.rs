@@ -43,6 +43,7 @@ pub fn whole(format: Format, body: &Value) -> Option<Answer> {
     match format {
         Format::Anthropic => anthropic(&mut std::iter::once(whole_message(body)?)),
         Format::Gemini => gemini(std::slice::from_ref(body)),
+        Format::Bedrock => super::converse::whole(body),
         _ => openai(&[as_chunk(body)], true),
     }
 }
