@@ -439,7 +439,7 @@ fn shown(settings: &Settings) -> String {
 #[test]
 fn the_defaults_in_the_manual_are_those_of_the_code() {
     let written = settings(&MANUAL.replace("#: ", ""));
-    assert_eq!(written.providers.len(), 5, "the examples are valid too");
+    assert_eq!(written.providers.len(), 7, "the examples are valid too");
     assert_eq!(shown(&written), shown(&Settings::empty()));
     let mentioned = MANUAL.lines().filter(|line| line.trim_start().starts_with("#: ")).count();
     assert!(mentioned >= 28, "{mentioned} defaults are shown");

@@ -161,7 +161,7 @@ providers:
   aws: { format: bedrock, base_url: '{0}', region: us-east-1, access_key_id: AKIDEXAMPLE, secret_access_key: secret-of-aws, priority: 1, models: [ { id: 'anthropic.claude-x-v1:0', price: { input: 3, output: 15 } } ] }
   other: { format: openai, base_url: '{1}', priority: 2, models: [ { id: spare, price: free } ] }
 routing: { strategy: priority }
-retry: { attempts_per_target: 1 }
+retry: { same_target: 0 }
 cache: { enabled: false }
 ";
 
@@ -315,7 +315,9 @@ async fn a_refused_token_is_that_providers_failure_and_shows_no_secret() {
     });
     let app = app(&VERTEX.replace("${file:key.json}", &key.to_string()), &[&google]).await;
     tokens.always(raw(400, "application/json", r#"{"error":"invalid_grant","error_description":"eyJ.leak"}"#));
-    let (status, _, answer) = app.chat(&ask("hi")).await;
+    let mut body = ask("hi");
+    body["model"] = json!("google/gemini-x");
+    let (status, _, answer) = app.chat(&body).await;
     assert!(status >= 500 && !answer.to_string().contains("leak"), "{status} {answer}");
     assert_eq!((google.count(), tokens.count()), (0, 1), "a wrong credential is not tried twice");
 }
