@@ -82,7 +82,7 @@ mod tests {
     fn a_service_account_is_read_from_its_file() {
         let json =
             r#"{"type":"service_account","client_email":"me@x.example","private_key_id":"7","private_key":"PEM"}"#;
-        let account = ServiceAccount::parse(json).ok().expect("an account");
+        let account = ServiceAccount::parse(json).expect("an account");
         assert_eq!((account.email.as_str(), account.key_id.as_deref()), ("me@x.example", Some("7")));
         assert_eq!(account.token_uri, "https://oauth2.googleapis.com/token");
         for (json, part) in [

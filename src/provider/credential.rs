@@ -183,7 +183,7 @@ mod tests {
     fn a_token_is_used_until_shortly_before_it_expires() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let body = br#"{"access_token":"ya29.x","expires_in":3599,"token_type":"Bearer"}"#;
-        let token = token(StatusCode::OK, body, now).ok().expect("a token");
+        let token = token(StatusCode::OK, body, now).expect("a token");
         assert_eq!(token.good_until, now + Duration::from_secs(3539));
         assert_eq!(token.secret.expose_secret(), "ya29.x");
     }

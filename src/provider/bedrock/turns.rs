@@ -75,7 +75,7 @@ impl Turns {
                 }
             }
         }
-        if !out.is_empty() && !out.last().is_some_and(|last| last.get("cachePoint").is_some()) {
+        if out.last().is_some_and(|last| last.get("cachePoint").is_none()) {
             self.blocks.cache_point(&message.extra, &mut out);
         }
         Ok(out)
