@@ -7,6 +7,8 @@
 //! Nothing here reads a file, a clock or the environment; today's date is an argument.
 
 mod demo;
+mod geography;
+mod identity;
 mod model;
 mod name;
 pub mod presets;
@@ -15,6 +17,7 @@ mod skill;
 mod speed;
 mod target;
 
+pub use identity::{AwsKeys, Identity, ServiceAccount};
 pub use model::{Model, Price, Supports};
 pub use presets::{Listing, Preset};
 pub use shelf::{DATE, Shelf};

@@ -8,6 +8,7 @@
 //! it steers. This is the only module that reads the environment, and it does so through a function that tests replace.
 
 mod check;
+mod clouds;
 mod detect;
 mod interpolate;
 mod models;

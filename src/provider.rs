@@ -5,7 +5,9 @@
 
 pub mod adapter;
 pub mod anthropic;
+pub mod bedrock;
 pub mod cohere;
+pub mod credential;
 pub mod demo;
 pub mod failure;
 pub mod framing;
@@ -16,13 +18,14 @@ pub mod openai;
 #[cfg(test)]
 mod replay;
 pub mod transport;
+pub mod vertex;
 mod wanted;
 #[cfg(test)]
 mod wire;
 
 use adapter::Adapter;
 
-use crate::catalog::Format;
+use crate::catalog::{Format, Target};
 
 /// The adapter of a wire format.
 pub fn adapter(format: Format) -> &'static dyn Adapter {
@@ -32,6 +35,16 @@ pub fn adapter(format: Format) -> &'static dyn Adapter {
         Format::Gemini => &gemini::Gemini,
         Format::Cohere => &cohere::Cohere,
         Format::Ollama => &ollama::Ollama,
+        Format::Bedrock => &bedrock::Bedrock,
+        Format::Vertex => &vertex::Gemini,
         Format::Demo => &demo::Demo,
+    }
+}
+
+/// The adapter for a target: Vertex AI speaks two formats.
+pub fn adapter_for(target: &Target) -> &'static dyn Adapter {
+    match target.provider.format {
+        Format::Vertex if vertex::is_claude(&target.model) => &vertex::Claude,
+        format => adapter(format),
     }
 }

@@ -58,6 +58,8 @@ pub const ALL: &[Preset] = &[
     Preset { name: "anthropic", base_url: "https://api.anthropic.com/v1", format: Format::Anthropic, auth: Auth::Header("x-api-key"), key_env: &["ANTHROPIC_API_KEY"], ..OPENAI_LIKE },
     Preset { name: "gemini", base_url: "https://generativelanguage.googleapis.com/v1beta", format: Format::Gemini, auth: Auth::Header("x-goog-api-key"), key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"], note: "Google AI Studio", ..OPENAI_LIKE },
     Preset { name: "azure", base_url: "", auth: Auth::Header("api-key"), key_env: &["AZURE_OPENAI_API_KEY"], listing: Listing::Deployments, note: "base_url is the resource endpoint; AZURE_OPENAI_ENDPOINT is used without one", ..OPENAI_LIKE },
+    Preset { name: "bedrock", base_url: "", format: Format::Bedrock, key_env: &["AWS_BEARER_TOKEN_BEDROCK"], is_host: true, note: "Amazon Bedrock; needs a region, and a Bedrock key or the usual AWS keys", ..OPENAI_LIKE },
+    Preset { name: "vertex", base_url: "", format: Format::Vertex, note: "Google Vertex AI; needs a project, a location and a service account", ..OPENAI_LIKE },
     Preset { name: "mistral", base_url: "https://api.mistral.ai/v1", key_env: &["MISTRAL_API_KEY"], ..OPENAI_LIKE },
     Preset { name: "groq", base_url: "https://api.groq.com/openai/v1", key_env: &["GROQ_API_KEY"], is_host: true, ..OPENAI_LIKE },
     Preset { name: "deepseek", base_url: "https://api.deepseek.com/v1", key_env: &["DEEPSEEK_API_KEY"], ..OPENAI_LIKE },
@@ -87,9 +89,6 @@ pub const ALL: &[Preset] = &[
 /// Where Cohere speaks OpenAI's dialect, for who writes `format: openai`.
 pub const COHERE_AS_OPENAI: &str = "https://api.cohere.ai/compatibility/v1";
 
-/// Known by name, and not spoken yet.
-pub const UNSUPPORTED: [&str; 2] = ["bedrock", "vertex"];
-
 pub fn find(name: &str) -> Option<&'static Preset> {
     ALL.iter().find(|preset| preset.name == name)
 }
@@ -104,8 +103,10 @@ mod tests {
             assert!(!ALL[..at].iter().any(|other| other.name == preset.name), "{} twice", preset.name);
             assert!(!preset.base_url.ends_with('/'), "{}", preset.name);
             let needs_key = preset.auth != Auth::None;
-            assert_eq!(needs_key, !preset.key_env.is_empty(), "{}", preset.name);
-            assert!(!needs_key || preset.base_url.starts_with("https://") || preset.name == "azure", "{}", preset.name);
+            // A service account is in a file, not in a variable.
+            assert_eq!(needs_key && preset.name != "vertex", !preset.key_env.is_empty(), "{}", preset.name);
+            let is_own = ["azure", "bedrock", "vertex"].contains(&preset.name);
+            assert!(!needs_key || preset.base_url.starts_with("https://") || is_own, "{}", preset.name);
         }
     }
 }

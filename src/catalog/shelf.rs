@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::model::{Model, Price, Supports};
 use super::presets::{Listing, Preset};
 use super::skill::{self, Origin, Skills};
-use super::{Format, Speed, demo, name, speed};
+use super::{Format, Speed, demo, geography, name, speed};
 use crate::money::PerMillion;
 
 /// The day that the embedded prices were taken.
@@ -92,6 +92,8 @@ pub struct Shelf {
     /// Measured models by the provider's own id.
     measured: HashMap<String, Arc<skill::Row>>,
     today: Date,
+    /// Only models that this region can call are offered.
+    region: Option<String>,
 }
 
 /// A line of `data/models.jsonl`.
@@ -128,7 +130,7 @@ struct Usd {
 impl Shelf {
     /// `today` decides which models count as withdrawn. Without a preset the shelf only recognises names.
     pub fn open(preset: Option<&'static Preset>, today: Date) -> Self {
-        let mut shelf = Self { preset, rows: Vec::new(), measured: HashMap::new(), today };
+        let mut shelf = Self { preset, rows: Vec::new(), measured: HashMap::new(), today, region: None };
         let Some(preset) = preset else { return shelf };
         let mark = format!("{{\"provider\":\"{}\",", preset.name);
         shelf.rows = MODELS
@@ -148,6 +150,13 @@ impl Shelf {
         shelf
     }
 
+    /// Offers only what a region of Amazon's can call. Models named in the configuration are not concerned.
+    #[must_use]
+    pub fn within(mut self, region: Option<&str>) -> Self {
+        self.region = region.map(str::to_owned);
+        self
+    }
+
     /// All models of the provider, in the order of the catalogue; none where they are discovered at run time.
     pub fn models(&self) -> Vec<Model> {
         let Some(preset) = self.preset else { return Vec::new() };
@@ -158,9 +167,11 @@ impl Shelf {
             Listing::Catalogue | Listing::Deployments => self.rows.as_slice(),
             Listing::Discovered => &[],
         };
+        let here = |row: &&Row| self.region.as_deref().is_none_or(|region| geography::reaches(region, &row.id));
+        let listed: Vec<&Row> = listed.iter().filter(here).collect();
         let ids: HashSet<&str> = listed.iter().map(|row| row.id.as_str()).collect();
         let starters = preset.starters.iter().map(|id| Model { declared: false, ..self.describe(id) });
-        listed.iter().map(|row| self.model(row, &ids)).chain(starters).collect()
+        listed.into_iter().map(|row| self.model(row, &ids)).chain(starters).collect()
     }
 
     /// Everything known of a model that the configuration file or the provider itself names. It is routable.
@@ -217,6 +228,8 @@ impl Shelf {
         let special = lower.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| SPECIAL.contains(&word));
         let withdrawn = row.deprecation_date.is_some_and(|date| date <= self.today)
             || OUTDATED.iter().any(|(provider, start)| *provider == preset.name && lower.starts_with(start));
+        // Where a profile spreads a model over regions, the bare model wants capacity of one's own, if it answers at all.
+        let profiled = ids.iter().any(|id| geography::profile(id).is_some_and(|(_, model)| model == row.id));
         let copy = name::original(&row.id).is_some_and(|original| ids.contains(original));
         // A host of open weights keeps hundreds of old models on its list, and for those the price rule is far too
         // kind: without any measurement they would win on cost.
@@ -227,6 +240,7 @@ impl Shelf {
             && !special
             && !withdrawn
             && !copy
+            && !profiled
             && !guessed
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
-use super::Model;
+use super::{Identity, Model};
 
 /// `provider/model`. The provider's name has no slash; the model's id may have several.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +75,10 @@ pub enum Format {
     Cohere,
     /// Ollama's own API; its other one is `OpenAi`.
     Ollama,
+    /// Amazon Bedrock's Converse.
+    Bedrock,
+    /// Google's cloud: Gemini's format, and Anthropic's for Claude.
+    Vertex,
     /// Answers from inside the program; nothing is sent.
     Demo,
 }
@@ -87,6 +91,8 @@ impl Format {
             Self::Gemini => "gemini",
             Self::Cohere => "cohere",
             Self::Ollama => "ollama",
+            Self::Bedrock => "bedrock",
+            Self::Vertex => "vertex",
             Self::Demo => "demo",
         }
     }
@@ -113,6 +119,8 @@ pub struct Provider {
     pub base_url: String,
     pub auth: Auth,
     pub api_key: Option<SecretString>,
+    /// Takes the place of the key where requests are signed or tokens expire.
+    pub identity: Option<Identity>,
     /// Lower is tried first under `strategy: priority`.
     pub priority: u32,
     /// Share of traffic under `strategy: weighted`. At 0 the strategy never picks it first.
@@ -137,6 +145,7 @@ impl Provider {
             base_url: base_url.trim_end_matches('/').to_owned(),
             auth,
             api_key: None,
+            identity: None,
             priority: 100,
             weight: 1,
             max_concurrency: None,
@@ -147,7 +156,7 @@ impl Provider {
         }
     }
 
-    /// Everything that must not be repeated to anybody: the key, and headers and query parameters named like one.
+    /// Everything that must not be repeated to anybody: the key, what an identity keeps, and headers and query parameters named like one.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         /// Shorter values are placeholders such as `none`; replacing them would garble every message.
         const SHORTEST: usize = 6;
@@ -157,7 +166,9 @@ impl Provider {
         };
         let written = self.headers.iter().chain(&self.query).filter(move |(name, _)| named(name));
         let key = self.api_key.as_ref().map(|key| key.expose_secret());
-        key.into_iter().chain(written.map(|(_, value)| value.as_str())).filter(|secret| secret.len() >= SHORTEST)
+        let kept = self.identity.iter().flat_map(Identity::secrets);
+        let written = written.map(|(_, value)| value.as_str());
+        key.into_iter().chain(kept).chain(written).filter(|secret| secret.len() >= SHORTEST)
     }
 
     /// Below it `/models` lists the models. Cohere lists them in its first version only, Ollama where it speaks OpenAI.
@@ -165,7 +176,9 @@ impl Provider {
         let version = match self.format {
             Format::Cohere => "/v2",
             Format::Ollama => "/api",
-            Format::OpenAi | Format::Anthropic | Format::Gemini | Format::Demo => return self.base_url.as_str().into(),
+            Format::OpenAi | Format::Anthropic | Format::Gemini | Format::Bedrock | Format::Vertex | Format::Demo => {
+                return self.base_url.as_str().into();
+            }
         };
         let root = self.base_url.strip_suffix(version).or_else(|| self.base_url.strip_suffix("/v1"));
         format!("{}/v1", root.unwrap_or(&self.base_url)).into()
@@ -189,6 +202,7 @@ impl fmt::Debug for Provider {
             .field("base_url", &self.base_url)
             .field("auth", &self.auth)
             .field("has_key", &self.api_key.is_some())
+            .field("has_identity", &self.identity.is_some())
             .field("priority", &self.priority)
             .field("weight", &self.weight)
             .field("max_concurrency", &self.max_concurrency)
@@ -226,6 +240,7 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::AwsKeys;
 
     #[test]
     fn a_model_id_may_contain_slashes() {
@@ -239,8 +254,16 @@ mod tests {
         let mut provider = Provider::new("x", Format::OpenAi, "https://x.example/v1/", Auth::Bearer);
         provider.api_key = Some("sk-hidden".into());
         provider.headers = vec![("x-token".into(), "hidden-too".into())];
+        provider.identity = Some(Identity::Aws(AwsKeys {
+            access_key_id: "AKIA".to_owned(),
+            secret_access_key: "hidden-key".into(),
+            session_token: Some("hidden-session".into()),
+            region: "us-east-1".to_owned(),
+        }));
         let shown = format!("{provider:?}");
         assert!(!shown.contains("hidden"), "{shown}");
+        let secrets: Vec<&str> = provider.secrets().collect();
+        assert_eq!(secrets, ["sk-hidden", "hidden-key", "hidden-session", "hidden-too"]);
         assert_eq!(provider.base_url, "https://x.example/v1");
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+use super::clouds::amazons_domain;
 use super::settings::{Settings, Upstream};
 use super::{Loaded, Origin};
 use crate::catalog::{Auth, Preset, Provider, Shelf, Target, presets};
@@ -55,7 +56,16 @@ pub(super) fn detected(env: &dyn Fn(&str) -> Option<String>, today: Date) -> Loa
             };
             provider.base_url = format!("{}/openai/v1", endpoint.trim_end_matches('/').trim_end_matches("/openai/v1"));
         }
-        settings.add(provider, &Shelf::open(Some(preset), today), None);
+        let mut shelf = Shelf::open(Some(preset), today);
+        if preset.name == "bedrock" {
+            let Some(region) = env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")) else {
+                warnings.push(format!("{variable} is set, but not AWS_REGION; bedrock is left out"));
+                continue;
+            };
+            provider.base_url = format!("https://bedrock-runtime.{region}.{}", amazons_domain(&region));
+            shelf = shelf.within(Some(&region));
+        }
+        settings.add(provider, &shelf, None);
         found.push(Detected { provider: preset.name.to_owned(), by: variable.to_owned() });
     }
     let origin = if found.is_empty() {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::models;
 use super::problem::closest;
 use super::reader::{Item, Section, set};
 use super::sections;
 use super::settings::Upstream;
 use super::tree::Entry;
+use super::{clouds, models};
 use crate::catalog::{Auth, Fault, Format, Model, Preset, Provider, Shelf, Target, presets};
 
 /// What a provider's entry is read against.
@@ -40,8 +40,9 @@ enum Wire {
     Gemini,
     Cohere,
     Ollama,
+    Bedrock,
+    Vertex,
     Demo,
-    NotYet(&'static str),
 }
 
 const WIRES: [(&str, Wire); 9] = [
@@ -52,8 +53,8 @@ const WIRES: [(&str, Wire); 9] = [
     ("cohere", Wire::Cohere),
     ("ollama", Wire::Ollama),
     ("demo", Wire::Demo),
-    ("bedrock", Wire::NotYet("bedrock")),
-    ("vertex", Wire::NotYet("vertex")),
+    ("bedrock", Wire::Bedrock),
+    ("vertex", Wire::Vertex),
 ];
 
 pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>) -> Option<Configured> {
@@ -72,15 +73,6 @@ pub(super) fn provider(entry: &Entry, item: &Item<'_>, around: &Surroundings<'_>
     let format = section.get("format").and_then(|item| Some((item.clone(), item.choice(&WIRES)?)));
     let url = section.get("base_url").and_then(|item| Some((item.clone(), item.text()?.trim_end_matches('/'))));
 
-    if presets::UNSUPPORTED.contains(&name) && format.is_none() {
-        let message = format!("`{name}` is not supported yet in this version");
-        item.report.problem(entry.key_at, &item.path, message);
-        return None;
-    }
-    if let Some((item, Wire::NotYet(wire))) = &format {
-        item.problem(format!("the format `{wire}` is not supported yet in this version"));
-        return None;
-    }
     let Some(preset) = preset(name, format.as_ref().map(|(_, wire)| *wire), url.as_ref().map(|(_, url)| *url)) else {
         let names = presets::ALL.iter().map(|preset| preset.name);
         match (format.is_some() || section.has("format"), url.is_some() || section.has("base_url")) {
@@ -105,8 +97,10 @@ fn preset(name: &str, wire: Option<Wire>, url: Option<&str>) -> Option<&'static 
         Wire::Azure => presets::find("azure"),
         Wire::Cohere => presets::find("cohere"),
         Wire::Ollama => presets::find("ollama"),
+        Wire::Bedrock => presets::find("bedrock"),
+        Wire::Vertex => presets::find("vertex"),
         Wire::Demo => presets::find("demo"),
-        Wire::OpenAi | Wire::NotYet(_) => None,
+        Wire::OpenAi => None,
     };
     let by_url = || match url? {
         presets::COHERE_AS_OPENAI => presets::find("cohere"),
@@ -150,26 +144,38 @@ fn known(
         (None, None) => {}
     }
     if is_azure {
-        azure(&mut section, &mut provider);
+        clouds::azure(&mut section, &mut provider);
+    }
+    let shelf = Shelf::open(Some(preset), around.today);
+    match format {
+        Format::Bedrock => {
+            let region = clouds::bedrock(&mut section, &mut provider, around, url.is_some());
+            return finish(provider, section, around, &shelf.within(region.as_deref()), false);
+        }
+        Format::Vertex => {
+            clouds::vertex(&mut section, &mut provider, around, url.is_some());
+            return finish(provider, section, around, &shelf, false);
+        }
+        _ => {}
     }
 
+    let key_env = if is_azure { clouds::azure_env(&provider) } else { preset.key_env };
     let key = section.get("api_key").and_then(|item| item.text());
     match key {
         Some(key) => provider.api_key = Some(key.to_owned().into()),
         // A URL of one's own may belong to anybody: the usual key goes to the usual place only.
         None if url.is_none() || is_azure => {
-            provider.api_key = preset.key_env.iter().find_map(|name| (around.env)(name)).map(Into::into);
+            provider.api_key = key_env.iter().find_map(|name| (around.env)(name)).map(Into::into);
         }
         None => {}
     }
     if provider.api_key.is_none() && url.is_none() && preset.auth != Auth::None && !section.has("api_key") {
-        section.problem(format!("{} needs api_key; write it, or set {}", preset.name, preset.key_env.join(" or ")));
+        section.problem(format!("{} needs api_key; write it, or set {}", preset.name, key_env.join(" or ")));
     }
     // A local server needs no key, but it may want one.
     if provider.api_key.is_some() && provider.auth == Auth::None {
         provider.auth = Auth::Bearer;
     }
-    let shelf = Shelf::open(Some(preset), around.today);
     finish(provider, section, around, &shelf, is_azure)
 }
 
@@ -203,7 +209,7 @@ fn finish(
     shelf: &Shelf,
     is_azure: bool,
 ) -> Option<Configured> {
-    if provider.api_key.is_some() && is_exposed(&provider.base_url) {
+    if (provider.api_key.is_some() || provider.identity.is_some()) && is_exposed(&provider.base_url) {
         section.report.warn(section.at, &section.path, "the key travels unencrypted; use https");
     }
     set(&mut provider.priority, section.count("priority", 0..=1_000_000).map(|count| count.0 as u32));
@@ -226,12 +232,17 @@ fn finish(
     if let Some(item) = section.get("fault") {
         provider.fault = fault(&item, provider.format, &models);
     }
-    let azure_only = |key: &str| {
-        let azure = ["api_version", "deployment"].contains(&key);
-        azure.then(|| format!("`{key}` has a meaning for azure only"))
+    let one_clouds_own = |key: &str| {
+        let owner = match key {
+            "api_version" | "deployment" | "auth" => "azure",
+            "region" | "access_key_id" | "secret_access_key" | "session_token" => "bedrock",
+            "project" | "location" | "credentials" => "vertex",
+            _ => return None,
+        };
+        Some(format!("`{key}` has a meaning for {owner} only"))
     };
     let (report, at, path) = (section.report, section.at, section.path.clone());
-    section.finish_with(azure_only);
+    section.finish_with(one_clouds_own);
 
     let provider = Arc::new(provider);
     let discover = !is_written && models.is_empty();
@@ -244,13 +255,15 @@ fn finish(
 
 fn spoken(wire: Wire) -> (Format, Auth) {
     match wire {
-        Wire::OpenAi | Wire::NotYet(_) => (Format::OpenAi, Auth::Bearer),
+        Wire::OpenAi => (Format::OpenAi, Auth::Bearer),
         Wire::Azure => (Format::OpenAi, Auth::Header("api-key")),
         Wire::Anthropic => (Format::Anthropic, Auth::Header("x-api-key")),
         Wire::Gemini => (Format::Gemini, Auth::Header("x-goog-api-key")),
         Wire::Cohere => (Format::Cohere, Auth::Bearer),
         // Local, and sometimes behind a proxy that wants a key.
         Wire::Ollama => (Format::Ollama, Auth::Bearer),
+        Wire::Bedrock => (Format::Bedrock, Auth::Bearer),
+        Wire::Vertex => (Format::Vertex, Auth::Bearer),
         Wire::Demo => (Format::Demo, Auth::None),
     }
 }
@@ -275,7 +288,8 @@ fn with_path(url: &str, format: Format, is_local: bool) -> String {
         Format::Gemini => format!("{url}/v1beta"),
         Format::Cohere => format!("{url}/v2"),
         Format::OpenAi if is_local => format!("{url}/v1"),
-        Format::OpenAi | Format::Ollama | Format::Demo => url.to_owned(),
+        Format::Vertex => format!("{url}/v1"),
+        Format::OpenAi | Format::Bedrock | Format::Ollama | Format::Demo => url.to_owned(),
     }
 }
 
@@ -284,19 +298,6 @@ fn is_exposed(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let host = rest.split(['/', ':']).next().unwrap_or_default();
     !(host == "localhost" || host.starts_with("127.") || rest.starts_with("[::1]"))
-}
-
-/// Without a version the v1 API, where the deployment is the model; with one the older API, where it is in the path
-/// (learn.microsoft.com, Azure OpenAI API version lifecycle).
-fn azure(section: &mut Section<'_>, provider: &mut Provider) {
-    let endpoint = provider.base_url.trim_end_matches("/openai/v1").to_owned();
-    provider.base_url = match section.text("api_version") {
-        Some(version) => {
-            provider.query = vec![("api-version".to_owned(), version)];
-            format!("{endpoint}/openai/deployments/{{model}}")
-        }
-        None => format!("{endpoint}/openai/v1"),
-    };
 }
 
 fn headers(item: &Item<'_>) -> Vec<(String, String)> {

@@ -224,12 +224,57 @@ fn broken_yaml_says_where() {
 }
 
 #[test]
-fn unsupported_providers_say_so() {
-    for name in ["bedrock", "vertex"] {
-        assert!(problem(&format!("providers: {{ {name}: {{ api_key: x }} }}")).contains("not supported yet"));
+fn bedrock_wants_a_region_and_one_kind_of_credential() {
+    let keys = settings(
+        "providers: { bedrock: { region: eu-central-1, access_key_id: AKIA, secret_access_key: hidden-secret } }",
+    );
+    let bedrock = keys.provider("bedrock").expect("bedrock");
+    assert_eq!(bedrock.base_url, "https://bedrock-runtime.eu-central-1.amazonaws.com");
+    assert!(bedrock.identity.is_some() && bedrock.secrets().any(|secret| secret == "hidden-secret"));
+    let ids: Vec<&str> = keys.targets.iter().map(|target| target.id.model()).collect();
+    assert!(ids.contains(&"eu.anthropic.claude-sonnet-5") && ids.contains(&"global.anthropic.claude-sonnet-5"));
+    assert!(!ids.contains(&"us.anthropic.claude-sonnet-5"), "another geography");
+    let bearer = settings("providers: { mine: { format: bedrock, base_url: 'https://x.example', api_key: key } }");
+    assert!(bearer.provider("mine").is_some_and(|mine| mine.api_key.is_some() && mine.identity.is_none()));
+    for (yaml, part) in [
+        ("api_key: x", "needs region"),
+        ("region: us-east-1", "AWS_ACCESS_KEY_ID"),
+        ("region: us-east-1, access_key_id: x", "needs secret_access_key"),
+        ("region: 'x.example/', api_key: x, base_url: 'https://x.example'", "cannot be part of an address"),
+        ("region: us-east-1, api_key: x, access_key_id: id, secret_access_key: secret", "exclude each other"),
+    ] {
+        let shown = problem(&format!("providers: {{ bedrock: {{ {yaml} }} }}"));
+        assert!(shown.contains(part), "{shown}");
     }
-    let format = problem("providers: { mine: { format: bedrock, base_url: 'https://x.example' } }");
-    assert!(format.contains("`bedrock` is not supported yet"), "{format}");
+}
+
+#[test]
+fn vertex_wants_a_project_a_location_and_a_service_account() {
+    let json = r#"{"client_email":"me@x.example","private_key":"PEM-secret","project_id":"mine"}"#;
+    let own = settings(&format!("providers: {{ vertex: {{ location: europe-west1, credentials: '{json}' }} }}"));
+    let vertex = own.provider("vertex").expect("vertex");
+    let url = "https://europe-west1-aiplatform.googleapis.com/v1/projects/mine/locations/europe-west1";
+    assert_eq!(vertex.base_url, url);
+    assert!(vertex.identity.is_some() && !format!("{vertex:?}").contains("PEM"));
+    let ready = settings("providers: { vertex: { project: p, location: global, api_key: ya29 } }");
+    let base = &ready.provider("vertex").expect("vertex").base_url;
+    assert_eq!(base, "https://aiplatform.googleapis.com/v1/projects/p/locations/global");
+    for (yaml, part) in [
+        ("project: p, location: global", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("api_key: x", "needs project and location"),
+        ("project: p, location: global, credentials: my-own-secret", "expected the JSON"),
+    ] {
+        let shown = problem(&format!("providers: {{ vertex: {{ {yaml} }} }}"));
+        assert!(shown.contains(part) && !shown.contains("my-own-secret"), "{shown}");
+    }
+}
+
+#[test]
+fn azure_takes_a_bearer_token_too() {
+    let bearer = settings("providers: { azure: { auth: bearer, api_key: eyJ, models: [gpt-5-mini] } }");
+    assert_eq!(bearer.provider("azure").map(|azure| azure.auth), Some(crate::catalog::Auth::Bearer));
+    let elsewhere = problem("providers: { openai: { auth: bearer } }");
+    assert!(elsewhere.contains("azure only"), "{elsewhere}");
 }
 
 #[test]
@@ -413,7 +458,7 @@ fn shown(settings: &Settings) -> String {
 #[test]
 fn the_defaults_in_the_manual_are_those_of_the_code() {
     let written = settings(&MANUAL.replace("#: ", ""));
-    assert_eq!(written.providers.len(), 5, "the examples are valid too");
+    assert_eq!(written.providers.len(), 7, "the examples are valid too");
     assert_eq!(shown(&written), shown(&Settings::empty()));
     let mentioned = MANUAL.lines().filter(|line| line.trim_start().starts_with("#: ")).count();
     assert!(mentioned >= 28, "{mentioned} defaults are shown");

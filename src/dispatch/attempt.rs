@@ -1,6 +1,6 @@
 //! One try at one target, up to the point where the caller could see something.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
@@ -58,7 +58,7 @@ async fn exchange(
     limits: Limits,
     warnings: &mut Vec<String>,
 ) -> Result<Answer, Failure> {
-    let adapter = provider::adapter(target.provider.format);
+    let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
         Some(embed) => adapter.encode_embed(request, embed, target),
         None => adapter.encode(request, target, task),
@@ -77,8 +77,16 @@ async fn exchange(
     warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
-    let incoming =
-        timeout_at(first_token, transport.send(outgoing, policy.timeouts.connect.0)).await.map_err(late)??;
+    let connect = policy.timeouts.connect.0;
+    if let Some(identity) = &target.provider.identity {
+        let authorize = transport.authorize(&mut outgoing, identity, SystemTime::now(), connect);
+        timeout_at(first_token, authorize).await.map_err(late)??;
+    }
+    // A fetched token is a secret that the provider's configuration does not know.
+    let bearer = outgoing.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
+    let without_token = |failure: Failure| if bearer.is_empty() { failure } else { failure.without(&bearer) };
+    let incoming = timeout_at(first_token, transport.send(outgoing, connect)).await.map_err(late)??;
 
     if !incoming.status.is_success() {
         let (status, headers) = (incoming.status, incoming.headers.clone());
@@ -92,12 +100,15 @@ async fn exchange(
                 ..Failure::new(FailureKind::Redirect, "the provider redirects; redirects are not followed")
             };
         }
-        return Err(failure);
+        if let Some(identity) = target.provider.identity.as_ref().filter(|_| failure.kind == FailureKind::Credential) {
+            transport.forget(identity);
+        }
+        return Err(without_token(failure));
     }
     let media_type = incoming.media_type();
     let idle = policy.timeouts.between_tokens.0;
     let is_stream = match media_type.as_str() {
-        "text/event-stream" | "application/x-ndjson" => true,
+        media_type if media_type == adapter.framing().media_type() => true,
         "application/json" | "text/html" => false,
         // Unlabelled: believe what was asked for.
         _ => request.stream,
@@ -108,7 +119,7 @@ async fn exchange(
             Some(embed) => adapter.vectors(&body).and_then(|answer| complete(answer, embed.inputs.count())),
             None => adapter.decode(&body),
         };
-        return decoded.map(Box::new).map(Answer::Whole);
+        return decoded.map(Box::new).map(Answer::Whole).map_err(without_token);
     }
     let mut stream = OpenStream::new(incoming, adapter, idle);
     timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;

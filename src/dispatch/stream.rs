@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::chat::{Chunk, Sequence, Usage};
 use crate::provider::adapter::{Adapter, Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
-use crate::provider::framing::{Event, Splitter};
+use crate::provider::framing::{Cutter, Event};
 use crate::provider::transport::Incoming;
 
 /// Comments keep a stream alive, but not for ever: without content it ends after this many idle limits.
@@ -21,7 +21,7 @@ const AFTER_FINISH: Duration = Duration::from_secs(2);
 
 pub struct OpenStream {
     incoming: Incoming,
-    splitter: Splitter,
+    cutter: Cutter,
     decoder: Box<dyn Decoder>,
     events: Vec<Event>,
     pieces: Vec<Piece>,
@@ -43,7 +43,7 @@ impl OpenStream {
         let now = Instant::now();
         Self {
             incoming,
-            splitter: Splitter::new(adapter.framing()),
+            cutter: adapter.framing().cutter(),
             decoder: adapter.decoder(),
             events: Vec::new(),
             pieces: Vec::new(),
@@ -72,11 +72,11 @@ impl OpenStream {
             match read {
                 Ok(Some(Ok(bytes))) => {
                     self.last_bytes = Instant::now();
-                    if self.splitter.push(&bytes, &mut self.events).is_err() {
-                        self.ended = true;
-                        return Err(Failure::malformed("an event of the stream is larger than 4 MiB"));
-                    }
+                    let cut = self.cutter.push(&bytes, &mut self.events);
                     self.take_events()?;
+                    if let Err(broken) = cut {
+                        self.fail(Failure::malformed(broken.to_string()))?;
+                    }
                 }
                 Ok(None) => self.end_of_bytes()?,
                 // All was said: how the connection ends does not matter any more.
@@ -153,21 +153,26 @@ impl OpenStream {
                 }
                 Piece::Done => self.finish(true)?,
                 Piece::Unreadable => self.unreadable += 1,
-                Piece::Failure(failure) => {
-                    self.ended = true;
-                    // What came before it in the same read is still delivered; the failure follows.
-                    if self.ready.is_empty() {
-                        return Err(failure);
-                    }
-                    self.late = Some(failure);
-                }
+                Piece::Failure(failure) => self.fail(failure)?,
             }
         }
         Ok(())
     }
 
+    /// Ends the stream. What came before the failure in the same read is still delivered; the failure follows.
+    fn fail(&mut self, failure: Failure) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        if self.ready.is_empty() {
+            return Err(failure);
+        }
+        self.late = Some(failure);
+        Ok(())
+    }
+
     fn end_of_bytes(&mut self) -> Result<(), Failure> {
-        self.splitter.finish(&mut self.events);
+        self.cutter.finish(&mut self.events);
         self.take_events()?;
         if self.ended { Ok(()) } else { self.finish(false) }
     }

@@ -10,7 +10,7 @@ use super::framing::{Event, Framing};
 use crate::catalog::{Auth, Provider, Target};
 use crate::chat::{Chunk, Dialect, Embed, Inputs, Request, Response, Usage, Vector};
 
-/// A request as it goes out: always a POST of JSON.
+/// A request as it goes out: a POST, of JSON unless it asks for an access token.
 #[derive(Debug)]
 pub struct Outgoing {
     pub url: String,

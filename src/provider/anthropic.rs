@@ -4,12 +4,12 @@
 //! `thinking_blocks`, which is accepted back on later turns. Anthropic wants it unchanged while tools are being used.
 //! A model without structured output is made to call one tool, `ANSWER_TOOL`; that call's input is the answer's text.
 
-mod block;
-mod decode;
-mod encode;
-mod generation;
+pub(super) mod block;
+pub(super) mod decode;
+pub(super) mod encode;
+pub(super) mod generation;
 mod stream;
-mod thinking;
+pub(super) mod thinking;
 mod turns;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -27,10 +27,10 @@ const VERSION: (HeaderName, HeaderValue) =
 const NAME: &str = "Anthropic";
 
 /// The tool whose input is the answer. Decoders know it by its name, since they see no request.
-const ANSWER_TOOL: &str = "stepwell_answer_in_json";
+pub(super) const ANSWER_TOOL: &str = "stepwell_answer_in_json";
 
 /// The member of an assistant message with its signed thinking: a list of `thinking` and `redacted_thinking` blocks.
-const THINKING_BLOCKS: &str = "thinking_blocks";
+pub(super) const THINKING_BLOCKS: &str = "thinking_blocks";
 
 pub struct Anthropic;
 

@@ -198,12 +198,17 @@ impl Failure {
     /// Takes the provider's secrets out of its words: an error may quote the request that caused it.
     pub fn without_secrets(mut self, provider: &Provider) -> Self {
         for secret in provider.secrets() {
-            if self.message.contains(secret) {
-                self.message = self.message.replace(secret, "[secret]");
-            }
-            self.code = self.code.filter(|code| !code.contains(secret));
-            self.param = self.param.filter(|param| !param.contains(secret));
+            self = self.without(secret);
         }
+        self
+    }
+
+    pub fn without(mut self, secret: &str) -> Self {
+        if self.message.contains(secret) {
+            self.message = self.message.replace(secret, "[secret]");
+        }
+        self.code = self.code.filter(|code| !code.contains(secret));
+        self.param = self.param.filter(|param| !param.contains(secret));
         self
     }
 

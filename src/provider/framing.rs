@@ -1,10 +1,14 @@
-//! Bytes to events, whatever the bytes are cut into: server-sent events, or one JSON a line.
+//! Bytes to events, whatever the bytes are cut into: server-sent events and lines here, Amazon's frames in [`frames`].
 //!
 //! The grammar of server-sent events is the WHATWG event-stream grammar (LF, CRLF and CR line ends, comments, several `data:` lines, a leading BOM)
 //! with three additions that live streams need: a cap on one event, bad UTF-8 replaced instead of refused, and the
 //! unterminated last event handed out at the end. eventsource-stream 0.2 panics on a leading BOM, takes quadratic time
 //! on large events and loses the last one; with the splitting done here, only twenty lines were left of its work, and
 //! one `Stream` per frame was too dear a way to reuse them.
+
+pub mod frames;
+
+use frames::Frames;
 
 /// One event longer than this ends the stream (faults B08).
 pub const MAX_EVENT_BYTES: usize = 4 << 20;
@@ -16,21 +20,71 @@ pub enum Framing {
     Sse,
     /// One JSON document a line (`application/x-ndjson`).
     Lines,
+    /// Amazon's binary frames.
+    Frames,
+}
+
+impl Framing {
+    /// The media type of a stream cut this way.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Sse => "text/event-stream",
+            Self::Lines => "application/x-ndjson",
+            Self::Frames => "application/vnd.amazon.eventstream",
+        }
+    }
+
+    pub fn cutter(self) -> Cutter {
+        match self {
+            Self::Sse | Self::Lines => Cutter::Text(Splitter::new(self)),
+            Self::Frames => Cutter::Frames(Frames::default()),
+        }
+    }
+}
+
+/// Takes a stream's bytes as they come, in the provider's framing.
+#[derive(Debug)]
+pub enum Cutter {
+    Text(Splitter),
+    Frames(Frames),
+}
+
+impl Cutter {
+    pub fn push(&mut self, bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Broken> {
+        match self {
+            Self::Text(splitter) => splitter.push(bytes, events),
+            Self::Frames(frames) => frames.push(bytes, events),
+        }
+    }
+
+    /// The end of the body. Half a frame is nothing.
+    pub fn finish(&mut self, events: &mut Vec<Event>) {
+        match self {
+            Self::Text(splitter) => splitter.finish(events),
+            Self::Frames(_) => {}
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The `event:` field, empty if there was none.
+    /// The `event:` field or the frame's type, empty if there was none.
     pub name: String,
     pub data: String,
-    /// The bytes were JSON outside of any field: some providers cut a stream with a bare error object.
+    /// Thrown into the stream: JSON outside of any field, as some providers cut a stream with a bare error object, or a
+    /// frame that is marked as an exception.
     pub stray: bool,
 }
 
-/// An event grew beyond [`MAX_EVENT_BYTES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event of the stream is larger than 4 MiB")]
-pub struct TooLarge;
+/// The stream cannot be cut into events any further.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// An event grew beyond [`MAX_EVENT_BYTES`].
+    #[error("an event of the stream is larger than 4 MiB")]
+    TooLarge,
+    #[error("a frame of the stream is damaged: {0}")]
+    Frame(String),
+}
 
 /// The splitter: push bytes as they come, then [`Splitter::finish`].
 #[derive(Debug, Default)]
@@ -53,7 +107,7 @@ impl Splitter {
     }
 
     /// Takes the next bytes and appends the events that they complete. Linear in the bytes, however they are cut.
-    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), TooLarge> {
+    pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Broken> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
@@ -64,7 +118,7 @@ impl Splitter {
                 return self.check_size();
             };
             if self.line.len() + end > MAX_EVENT_BYTES {
-                return Err(TooLarge);
+                return Err(Broken::TooLarge);
             }
             self.after_cr = bytes[end] == b'\r';
             if self.line.is_empty() {
@@ -95,8 +149,12 @@ impl Splitter {
         }
     }
 
-    fn check_size(&self) -> Result<(), TooLarge> {
-        if self.line.len() + self.data.len() + self.stray.len() > MAX_EVENT_BYTES { Err(TooLarge) } else { Ok(()) }
+    fn check_size(&self) -> Result<(), Broken> {
+        if self.line.len() + self.data.len() + self.stray.len() > MAX_EVENT_BYTES {
+            Err(Broken::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     fn take_line(&mut self, mut line: &[u8], events: &mut Vec<Event>) {

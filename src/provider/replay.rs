@@ -4,6 +4,7 @@
 //! random: the answer must not depend on the cuts.
 
 mod asking;
+mod converse;
 mod reading;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::adapter;
 use super::adapter::{Adapter, Piece};
-use super::framing::Splitter;
+use super::framing::frames::frame;
 use crate::catalog::Format;
 use crate::chat::{Assembly, Response, Sequence, Usage};
 use reading::{Answer, Call, Choice, Counts};
@@ -29,7 +30,8 @@ const EXCEPTIONS: [(&str, &str); 3] = [
 ];
 
 /// Those that read bytes of others.
-const FORMATS: [Format; 5] = [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Cohere, Format::Ollama];
+const FORMATS: [Format; 6] =
+    [Format::OpenAi, Format::Anthropic, Format::Gemini, Format::Bedrock, Format::Cohere, Format::Ollama];
 
 struct Recording {
     name: String,
@@ -54,6 +56,7 @@ fn recordings() -> Vec<Recording> {
             let format = match recording["api"].as_str().expect("an api") {
                 "messages" => Format::Anthropic,
                 "generate" => Format::Gemini,
+                "converse" => Format::Bedrock,
                 "ollama-chat" => Format::Ollama,
                 "chat" if recording["provider"] == "cohere" => Format::Cohere,
                 _ => Format::OpenAi,
@@ -70,7 +73,13 @@ fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
     if let Some(text) = response["sse"].as_str().or(response["text"].as_str()) {
         return Some(text.as_bytes().to_vec());
     }
+    if let Some(text) = response["base64"].as_str() {
+        return Some(converse::base64(text));
+    }
     let events = response["events"].as_array()?;
+    if format == Format::Bedrock {
+        return Some(events.iter().flat_map(framed).collect());
+    }
     let mut bytes = String::new();
     for event in events {
         let data = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
@@ -86,9 +95,16 @@ fn stream_bytes(format: Format, response: &Value) -> Option<Vec<u8>> {
     Some(bytes.into_bytes())
 }
 
+/// A payload under its event's name, as a frame.
+fn framed(event: &Value) -> Vec<u8> {
+    let event: Value = serde_json::from_str(event.as_str().expect("text")).expect("JSON");
+    let (name, payload) = event.as_object().and_then(|event| event.iter().next()).expect("one member");
+    frame(&[(":message-type", "event"), (":event-type", name)], &payload.to_string())
+}
+
 /// What a caller would get from a stream that arrives in these pieces. `None` if the answer fails.
 fn play(adapter: &dyn Adapter, pieces: &mut dyn Iterator<Item = &[u8]>) -> Option<Response> {
-    let (mut splitter, mut decoder) = (Splitter::new(adapter.framing()), adapter.decoder());
+    let (mut cutter, mut decoder) = (adapter.framing().cutter(), adapter.decoder());
     let (mut sequence, mut assembly) = (Sequence::default(), Assembly::default());
     let (mut events, mut out) = (Vec::new(), Vec::new());
     let mut done = false;
@@ -112,10 +128,10 @@ fn play(adapter: &dyn Adapter, pieces: &mut dyn Iterator<Item = &[u8]>) -> Optio
         Some(())
     };
     for piece in pieces {
-        splitter.push(piece, &mut events).expect("small events");
+        cutter.push(piece, &mut events).expect("small events");
         take(&mut events, &mut sequence)?;
     }
-    splitter.finish(&mut events);
+    cutter.finish(&mut events);
     take(&mut events, &mut sequence)?;
     if let Some(last) = sequence.end(done).ok()? {
         assembly.push(&last);
@@ -179,7 +195,11 @@ fn both(recording: &Recording) -> (Option<Answer>, Option<Answer>, bool) {
     let same = std::iter::once(play(adapter, &mut bytes.chunks(1)))
         .chain((0..4).map(|seed| play(adapter, &mut cut(&bytes, seed).into_iter())))
         .all(|other| written(&other) == written(&whole));
-    (whole.as_ref().map(seen), reading::stream(recording.format, &String::from_utf8_lossy(&bytes)), same)
+    let theirs = match recording.format {
+        Format::Bedrock => converse::stream(&bytes),
+        format => reading::stream(format, &String::from_utf8_lossy(&bytes)),
+    };
+    (whole.as_ref().map(seen), theirs, same)
 }
 
 #[test]
@@ -219,13 +239,17 @@ fn every_recorded_error_is_read_as_an_error() {
             _ => recording.response["body"].to_string(),
         };
         let status_code = StatusCode::from_u16(status).expect("a status");
-        let failure = adapter(recording.format).failure(status_code, &HeaderMap::new(), body.as_bytes(), 0);
+        let mut headers = HeaderMap::new();
+        if let Some(kind) = recording.response["headers"]["x-amzn-errortype"].as_str() {
+            headers.insert("x-amzn-errortype", kind.parse().expect("a value"));
+        }
+        let failure = adapter(recording.format).failure(status_code, &headers, body.as_bytes(), 0);
         let allowed: &[_] = match status {
             401 | 403 => &[Credential],
             404 => &[NotFound],
             429 => &[RateLimited, QuotaExhausted],
             402 => &[QuotaExhausted],
-            400 | 422 => &[BadRequest, ContextLength, Credential, ContentFilter, Malformed],
+            400 | 422 => &[BadRequest, ContextLength, Credential, ContentFilter, Malformed, NotFound],
             _ => &[ServerError, Overloaded],
         };
         assert!(allowed.contains(&failure.kind), "{}: {failure:?}", recording.name);
@@ -265,9 +289,9 @@ fn no_event_in_any_order_or_shape_makes_a_decoder_panic() {
     let mut seed = 1;
     for recording in recordings() {
         let Some(bytes) = stream_bytes(recording.format, &recording.response) else { continue };
-        let (mut splitter, mut events) = (Splitter::new(adapter(recording.format).framing()), Vec::new());
-        splitter.push(&bytes, &mut events).expect("small events");
-        splitter.finish(&mut events);
+        let (mut cutter, mut events) = (adapter(recording.format).framing().cutter(), Vec::new());
+        cutter.push(&bytes, &mut events).expect("small events");
+        cutter.finish(&mut events);
         let mut disturbed = events.clone();
         for event in &mut disturbed {
             if let Ok(mut value) = serde_json::from_str::<Value>(&event.data) {

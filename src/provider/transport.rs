@@ -3,15 +3,21 @@
 //! Redirects are never followed (a credential must not travel), compressed answers are opened by the client and
 //! counted after expansion, and dropping an [`Incoming`] closes the upstream request.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use http::{HeaderMap, StatusCode};
 
+use secrecy::SecretString;
+use tokio::time::Instant;
+
 use super::adapter::Outgoing;
+use super::credential::{self, Token};
 use super::demo::{End, Script};
 use super::failure::{Failure, FailureKind};
+use crate::catalog::{Identity, ServiceAccount};
 
 /// An answer longer than this after expansion is not read to its end (faults A17, B08).
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -26,7 +32,19 @@ pub struct Transport {
     clients: DashMap<(tokio::runtime::Id, Duration), reqwest::Client>,
     /// Parsed addresses: there are as many as targets, and parsing one takes longer than classifying a short prompt.
     addresses: DashMap<String, reqwest::Url>,
+    /// Access tokens, by the fingerprint of their account.
+    tokens: DashMap<[u8; 32], Arc<tokio::sync::Mutex<Held>>>,
 }
+
+/// What is known of one account's token. Locked while the token is fetched, so that one caller fetches it for all.
+#[derive(Default)]
+struct Held {
+    token: Option<Token>,
+    failed: Option<(Instant, Failure)>,
+}
+
+/// Enough for an access token.
+const TOKEN_BYTES: usize = 64 << 10;
 
 /// Addresses beyond this come from many reloads: they are parsed anew.
 const MAX_ADDRESSES: usize = 10_000;
@@ -59,6 +77,70 @@ impl Transport {
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
+    }
+
+    /// Proves who we are: signs the request as of `now`, or puts an access token into it, fetched if need be.
+    pub async fn authorize(
+        &self,
+        outgoing: &mut Outgoing,
+        identity: &Identity,
+        now: SystemTime,
+        connect: Duration,
+    ) -> Result<(), Failure> {
+        match identity {
+            Identity::Aws(keys) => credential::sign(outgoing, keys, now),
+            Identity::Google(account) => {
+                let token = self.access_token(account, now, connect).await?;
+                credential::bear(outgoing, &token)
+            }
+        }
+    }
+
+    /// Drops an access token that a provider refused.
+    pub fn forget(&self, identity: &Identity) {
+        if let Identity::Google(account) = identity {
+            self.tokens.remove(&credential::fingerprint(account));
+        }
+    }
+
+    async fn access_token(
+        &self,
+        account: &ServiceAccount,
+        now: SystemTime,
+        connect: Duration,
+    ) -> Result<SecretString, Failure> {
+        let asked = Instant::now();
+        let held = self.tokens.entry(credential::fingerprint(account)).or_default().clone();
+        let mut held = held.lock().await;
+        if let Some(token) = held.token.as_ref().filter(|token| now < token.good_until) {
+            return Ok(token.secret.clone());
+        }
+        // Whoever waited for a try that failed shares its failure, or they would all try one after the other.
+        if let Some((_, failure)) = held.failed.as_ref().filter(|(failed, _)| *failed >= asked) {
+            return Err(failure.clone());
+        }
+        match self.fetch_token(account, now, connect).await {
+            Ok(token) => {
+                let secret = token.secret.clone();
+                *held = Held { token: Some(token), failed: None };
+                Ok(secret)
+            }
+            Err(failure) => {
+                held.failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    async fn fetch_token(
+        &self,
+        account: &ServiceAccount,
+        now: SystemTime,
+        connect: Duration,
+    ) -> Result<Token, Failure> {
+        let incoming = self.send(credential::token_request(account, now)?, connect).await?;
+        let status = incoming.status;
+        credential::token(status, &incoming.head(TOKEN_BYTES).await, now)
     }
 
     /// The models that a local OpenAI-compatible server lists; `None` if nothing answers within `deadline`.

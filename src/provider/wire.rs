@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::adapter;
+use super::adapter_for;
 use crate::catalog::{Format, Provider, Shelf, Target, presets};
 use crate::chat::Request;
 
@@ -28,7 +28,12 @@ fn cases(format: &str) -> Vec<PathBuf> {
 
 fn target(format: &str, preset: &str, model: &str) -> Target {
     let preset = presets::find(preset).expect("a preset");
-    let mut provider = Provider::new(preset.name, preset.format, preset.base_url, preset.auth);
+    let base_url = match preset.name {
+        "bedrock" => "https://bedrock-runtime.us-east-1.amazonaws.com",
+        "vertex" => "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1",
+        _ => preset.base_url,
+    };
+    let mut provider = Provider::new(preset.name, preset.format, base_url, preset.auth);
     provider.preset = Some(preset.name);
     // The one preset that speaks two formats.
     if format == "ollama" {
@@ -48,7 +53,7 @@ fn differences(format: &str, preset: &str, case: &Path) -> Vec<String> {
     let mut differ = |what: &str, got: &dyn std::fmt::Display, want: &dyn std::fmt::Display| {
         found.push(format!("{}: {what}\n   got {got}\n  want {want}", case.display()));
     };
-    match adapter(target.provider.format).encode(&request, &target, "") {
+    match adapter_for(&target).encode(&request, &target, "") {
         Err(error) => {
             if expected["refused"] != error.param.as_str() {
                 differ("refused", &error, &expected["refused"]);
@@ -94,6 +99,16 @@ fn requests_to_anthropic_are_what_its_reference_asks_for() {
 #[test]
 fn requests_to_gemini_are_what_its_reference_asks_for() {
     check("gemini", "gemini");
+}
+
+#[test]
+fn requests_to_bedrock_are_what_its_reference_asks_for() {
+    check("bedrock", "bedrock");
+}
+
+#[test]
+fn requests_to_vertex_are_what_its_reference_asks_for() {
+    check("vertex", "vertex");
 }
 
 #[test]

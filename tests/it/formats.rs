@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::app::ask;
-use crate::support::upstream::raw;
+use crate::support::upstream::{Act, chat, raw};
 use crate::support::{app, upstream};
 
 const ANTHROPIC: &str = "
@@ -325,4 +325,170 @@ async fn an_absurd_count_is_replaced_by_an_estimate_and_counted() {
     let metrics = app.client.get(format!("{}/metrics", app.url)).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains("stepwell_usage_refused_total{provider=\"absurd\"} 1"), "{metrics}");
+}
+
+const BEDROCK: &str = "
+providers:
+  aws: { format: bedrock, base_url: '{0}', region: us-east-1, access_key_id: AKIDEXAMPLE, secret_access_key: secret-of-aws, priority: 1, models: [ { id: 'anthropic.claude-x-v1:0', price: { input: 3, output: 15 } } ] }
+  other: { format: openai, base_url: '{1}', priority: 2, models: [ { id: spare, price: free } ] }
+routing: { strategy: priority }
+retry: { same_target: 0 }
+cache: { enabled: false }
+";
+
+/// A frame of Amazon's event stream, written from its description.
+fn frame(kind: &str, name: &str, payload: &Value) -> Vec<u8> {
+    let checksum = |bytes: &[u8]| {
+        !bytes.iter().fold(u32::MAX, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xEDB8_8320 & (sum & 1).wrapping_neg()))
+        })
+    };
+    let mut headers = Vec::new();
+    for (key, value) in [(":message-type", kind), (&format!(":{kind}-type"), name)] {
+        headers.extend([&[key.len() as u8], key.as_bytes(), &[7, 0, value.len() as u8], value.as_bytes()].concat());
+    }
+    let payload = payload.to_string();
+    let mut frame = ((headers.len() + payload.len() + 16) as u32).to_be_bytes().to_vec();
+    frame.extend((headers.len() as u32).to_be_bytes());
+    frame.extend(checksum(&frame).to_be_bytes());
+    frame.extend([&headers, payload.as_bytes()].concat());
+    frame.extend(checksum(&frame).to_be_bytes());
+    frame
+}
+
+fn frames(events: &[(&str, Value)]) -> Act {
+    let bytes: Vec<u8> = events
+        .iter()
+        .flat_map(|(name, payload)| {
+            frame(if name.ends_with("Exception") { "exception" } else { "event" }, name, payload)
+        })
+        .collect();
+    raw(200, "application/vnd.amazon.eventstream", bytes)
+}
+
+#[tokio::test]
+async fn bedrock_is_asked_with_a_signature_and_answers_in_openais_words() {
+    let (aws, spare) = (upstream().await, upstream().await);
+    let app = app(BEDROCK, &[&aws, &spare]).await;
+    let answer = json!({
+        "output": {"message": {"role": "assistant", "content": [{"text": "Hi again."}]}}, "stopReason": "end_turn",
+        "usage": {"inputTokens": 10, "cacheReadInputTokens": 90, "outputTokens": 5, "totalTokens": 105},
+    });
+    aws.then(raw(200, "application/json", answer.to_string()));
+    let (status, _, body) = app.chat(&conversation()).await;
+    assert_eq!((status, &body["choices"][0]["message"]["content"]), (200, &json!("Hi again.")), "{body}");
+    assert_eq!(body["usage"]["prompt_tokens"], 100);
+    let call = &aws.calls()[0];
+    assert!(call.head.contains("/model/anthropic.claude-x-v1%3a0/converse "), "{}", call.head);
+    for part in [
+        "authorization: aws4-hmac-sha256 credential=akidexample/",
+        "/us-east-1/bedrock/aws4_request",
+        "signedheaders=content-type;host;x-amz-date",
+        "x-amz-date: ",
+    ] {
+        assert!(call.head.contains(part), "{part} in {}", call.head);
+    }
+    assert!(!call.head.contains("secret-of-aws"));
+    assert_eq!(call.body["system"], json!([{"text": "Be brief."}]));
+
+    // Throttled: the next provider answers.
+    aws.then(
+        raw(429, "application/json", r#"{"message":"Too many requests"}"#)
+            .header("x-amzn-errortype", "ThrottlingException:http://internal.amazon.com/"),
+    );
+    spare.always(chat("from the spare"));
+    let (status, _, body) = app.chat(&conversation()).await;
+    assert_eq!((status, &body["choices"][0]["message"]["content"]), (200, &json!("from the spare")), "{body}");
+}
+
+#[tokio::test]
+async fn a_bedrock_stream_becomes_an_openai_stream_and_its_cut_an_error() {
+    let (aws, spare) = (upstream().await, upstream().await);
+    spare.always(chat("from the spare"));
+    let app = app(BEDROCK, &[&aws, &spare]).await;
+    let text = |text: &str| ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": text}}));
+    let start = ("messageStart", json!({"role": "assistant"}));
+    let whole = [
+        start.clone(),
+        text("one "),
+        text("two"),
+        ("contentBlockStop", json!({"contentBlockIndex": 0})),
+        ("messageStop", json!({"stopReason": "max_tokens"})),
+        ("metadata", json!({"usage": {"inputTokens": 10, "outputTokens": 7, "totalTokens": 17}})),
+    ];
+    let mut body = conversation();
+    body["stream_options"] = json!({"include_usage": true});
+    for slice in [0, 1, 5] {
+        aws.then(frames(&whole).sliced(slice));
+        let streamed = app.stream(&body).await;
+        assert_eq!(
+            (streamed.text().as_str(), streamed.finishes(), streamed.done),
+            ("one two", vec!["length"], true),
+            "{}",
+            streamed.raw
+        );
+        assert_eq!(streamed.chunks.last().expect("chunks")["usage"]["completion_tokens"], 7);
+    }
+    aws.then(frames(&[start.clone(), text("one ")]));
+    let cut = app.stream(&body).await;
+    assert_eq!(cut.error().expect("an error event")["code"], "upstream_stream_interrupted");
+    assert!(!cut.done && cut.finishes().is_empty());
+    // An exception before any content is a failure like any other.
+    aws.then(frames(&[start, ("throttlingException", json!({"message": "slow down"}))]));
+    assert_eq!(app.stream(&body).await.text(), "from the spare");
+}
+
+const VERTEX: &str = r#"
+providers:
+  google: { format: vertex, base_url: '{0}', project: p, location: global, credentials: '${file:key.json}', models: [ { id: gemini-x, price: free }, { id: claude-x, price: free } ] }
+cache: { enabled: false }
+"#;
+
+#[tokio::test]
+async fn vertex_is_asked_with_a_token_that_is_fetched_once() {
+    let (google, tokens) = (upstream().await, upstream().await);
+    let key = json!({
+        "type": "service_account", "client_email": "me@x.example", "private_key_id": "7",
+        "private_key": include_str!("support/throwaway_key.pem"), "token_uri": format!("{}/token", tokens.url),
+    });
+    let quoted = key.to_string().replace('\'', "''");
+    let app = app(&VERTEX.replace("${file:key.json}", &quoted), &[&google]).await;
+    tokens.always(raw(200, "application/json", r#"{"access_token":"ya29.fetched","expires_in":3599}"#));
+    let candidate =
+        json!({"candidates": [{"content": {"role": "model", "parts": [{"text": "Hi."}]}, "finishReason": "STOP"}]});
+    google.then(raw(200, "application/json", candidate.to_string()));
+    let mut body = conversation();
+    body["model"] = json!("google/gemini-x");
+    let (status, _, answer) = app.chat(&body).await;
+    assert_eq!((status, &answer["choices"][0]["message"]["content"]), (200, &json!("Hi.")), "{answer}");
+    let message = json!({"type": "message", "content": [{"type": "text", "text": "Hi."}], "stop_reason": "end_turn"});
+    google.then(raw(200, "application/json", message.to_string()));
+    body["model"] = json!("google/claude-x");
+    let (status, _, answer) = app.chat(&body).await;
+    assert_eq!((status, &answer["choices"][0]["message"]["content"]), (200, &json!("Hi.")), "{answer}");
+    assert_eq!(tokens.count(), 1, "the second request has the first one's token");
+    let place = "/projects/p/locations/global/publishers/";
+    for (call, path) in
+        google.calls().iter().zip(["google/models/gemini-x:generatecontent", "anthropic/models/claude-x:rawpredict"])
+    {
+        assert!(call.head.contains(&format!("{place}{path} ")), "{}", call.head);
+        assert!(call.head.contains("authorization: bearer ya29.fetched"), "{}", call.head);
+    }
+    assert_eq!(google.calls()[1].body["anthropic_version"], "vertex-2023-10-16");
+}
+
+#[tokio::test]
+async fn a_refused_token_is_that_providers_failure_and_shows_no_secret() {
+    let (google, tokens) = (upstream().await, upstream().await);
+    let key = json!({
+        "client_email": "me@x.example", "private_key": include_str!("support/throwaway_key.pem"),
+        "token_uri": format!("{}/token", tokens.url),
+    });
+    let app = app(&VERTEX.replace("${file:key.json}", &key.to_string()), &[&google]).await;
+    tokens.always(raw(400, "application/json", r#"{"error":"invalid_grant","error_description":"eyJ.leak"}"#));
+    let mut body = ask("hi");
+    body["model"] = json!("google/gemini-x");
+    let (status, _, answer) = app.chat(&body).await;
+    assert!(status >= 500 && !answer.to_string().contains("leak"), "{status} {answer}");
+    assert_eq!((google.count(), tokens.count()), (0, 1), "a wrong credential is not tried twice");
 }

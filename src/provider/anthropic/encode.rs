@@ -162,7 +162,7 @@ fn how_to_think(
 }
 
 /// temperature, top_p and top_k, as far as the model takes them.
-fn sampling(
+pub fn sampling(
     request: &Request,
     generation: Generation,
     thinks: bool,
@@ -239,7 +239,7 @@ impl Schema {
 
 /// Structured output wants every object closed (API reference, Structured outputs, Limitations): an object that says
 /// nothing is closed here. False if one is meant to be open.
-fn close(schema: &mut Value) -> bool {
+pub fn close(schema: &mut Value) -> bool {
     match schema {
         Value::Object(members) => {
             let is_object =

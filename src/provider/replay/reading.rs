@@ -45,6 +45,7 @@ pub fn whole(format: Format, body: &Value) -> Option<Answer> {
         Format::Gemini => gemini(std::slice::from_ref(body)),
         Format::Cohere => cohere(&[json!({"type": "whole", "delta": body})]),
         Format::Ollama => ollama(std::slice::from_ref(body)),
+        Format::Bedrock => super::converse::whole(body),
         _ => openai(&[as_chunk(body)], true),
     }
 }
