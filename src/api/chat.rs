@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::edge::request_id;
 use super::error::ApiError;
-use super::speech::Speech;
+use super::speech::{Heard, Speech};
 use super::{hints, sse};
 use crate::chat::Invalid;
 use crate::gateway::error::Error;
@@ -116,19 +116,16 @@ pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: 
     heard(gateway, headers, body, began, Speech::Chat).await.map(|(inbound, ..)| inbound)
 }
 
-/// A request, who writes its answer, and what could not be said.
-type Heard = (Inbound, Box<dyn Writer>, Vec<String>);
-
 async fn heard(
     gateway: &Gateway,
     headers: &HeaderMap,
     body: Body,
     began: Instant,
     speech: Speech,
-) -> Result<Heard, Unread> {
+) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
     let limit = gateway.rules().settings.server.body_limit.0;
     let body = read(headers, body, limit).await?;
-    let (mut request, writer, notes) = speech.read(body).map_err(Error::from)?;
+    let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
     if let Some(note) = notes.first().filter(|_| hints.require_parameters) {

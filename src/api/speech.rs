@@ -30,26 +30,32 @@ pub enum Speech {
     Embeddings,
 }
 
+/// A request, who writes its answer, and what of it could not be said as chat.
+pub struct Heard {
+    pub request: Request,
+    pub writer: Box<dyn Writer>,
+    pub notes: Vec<String>,
+}
+
 impl Speech {
-    /// The request as chat, who writes its answer, and what could not be said as chat.
-    pub fn read(self, body: Bytes) -> Result<(Request, Box<dyn Writer>, Vec<String>), Invalid> {
+    pub fn read(self, body: Bytes) -> Result<Heard, Invalid> {
         let asked = match self {
             Self::Chat => {
                 let request = Request::parse(body)?;
                 let writer = ChatWriter::new(request.include_usage);
-                return Ok((request, Box::new(writer), Vec::new()));
+                return Ok(Heard { request, writer: Box::new(writer), notes: Vec::new() });
             }
             Self::Messages => messages::read(&body)?,
             Self::Responses => responses::read(&body)?,
             Self::Completions => completions::read(&body)?,
             Self::Embeddings => {
                 let (request, writer) = embeddings::read(&body)?;
-                return Ok((request, writer, Vec::new()));
+                return Ok(Heard { request, writer, notes: Vec::new() });
             }
         };
         let mut request = Request::parse(asked.chat)?;
         request.native = asked.native;
-        Ok((request, asked.writer, asked.notes))
+        Ok(Heard { request, writer: asked.writer, notes: asked.notes })
     }
 
     /// An error in the shape that the caller's SDK reads.

@@ -5,6 +5,7 @@
 //! message, `citations`.
 
 mod decode;
+mod embed;
 mod encode;
 mod messages;
 mod stream;
@@ -12,7 +13,7 @@ mod stream;
 use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable, headers, url_from_root};
 use super::failure::{Failure, FailureKind};
 use crate::catalog::Target;
-use crate::chat::{Finish, Request, Response};
+use crate::chat::{Embed, Finish, Request, Response};
 
 /// How warnings and refusals call the provider.
 const NAME: &str = "Cohere";
@@ -40,6 +41,20 @@ impl Adapter for Cohere {
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
         decode::answer(body)
+    }
+
+    fn encode_embed(&self, _request: &Request, embed: &Embed, target: &Target) -> Result<Outgoing, Untranslatable> {
+        Ok(Outgoing {
+            url: url_from_root(target, &VERSIONS, "/v2/embed"),
+            headers: headers(&target.provider),
+            body: embed::body(embed, target)?,
+            script: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn vectors(&self, body: &[u8]) -> Result<Response, Failure> {
+        embed::answer(body)
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {

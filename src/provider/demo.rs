@@ -4,6 +4,7 @@
 //! any OpenAI-compatible upstream. Its rows are marked in the ledger and never mixed into real totals.
 
 mod answer;
+mod embedding;
 mod fault;
 
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable};
 use super::failure::Failure;
 use super::openai::OpenAi;
 use crate::catalog::Target;
-use crate::chat::{Request, Response};
+use crate::chat::{Embed, Request, Response};
 
 /// An answer to be played: what is sent when, and how it ends.
 #[derive(Debug)]
@@ -57,6 +58,21 @@ impl Adapter for Demo {
             script: Some(script),
             warnings: Vec::new(),
         })
+    }
+
+    fn encode_embed(&self, request: &Request, embed: &Embed, target: &Target) -> Result<Outgoing, Untranslatable> {
+        let outgoing = self.encode(request, target, "general")?;
+        let steps = VecDeque::from([(Duration::ZERO, Bytes::from(embedding::answer(embed, &target.model.id)?))]);
+        let script = outgoing.script.map(|script| match script.status.is_success() && script.end == End::Close {
+            true => typed(bare(target.model.speed.first_token, StatusCode::OK, steps, End::Close), "application/json"),
+            // The trouble that was asked for.
+            false => script,
+        });
+        Ok(Outgoing { script, ..outgoing })
+    }
+
+    fn vectors(&self, body: &[u8]) -> Result<Response, Failure> {
+        OpenAi.vectors(body)
     }
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {

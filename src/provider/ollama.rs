@@ -4,6 +4,7 @@
 //! loaded (`options`, `keep_alive`) and whether it thinks.
 
 mod decode;
+mod embed;
 mod encode;
 mod messages;
 
@@ -11,7 +12,7 @@ use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable, headers, url_fr
 use super::failure::Failure;
 use super::framing::Framing;
 use crate::catalog::Target;
-use crate::chat::{Request, Response};
+use crate::chat::{Embed, Request, Response};
 
 /// How warnings and refusals call the provider.
 const NAME: &str = "Ollama";
@@ -39,6 +40,20 @@ impl Adapter for Ollama {
 
     fn decode(&self, body: &[u8]) -> Result<Response, Failure> {
         decode::answer(body)
+    }
+
+    fn encode_embed(&self, _request: &Request, embed: &Embed, target: &Target) -> Result<Outgoing, Untranslatable> {
+        Ok(Outgoing {
+            url: url_from_root(target, &VERSIONS, "/api/embed"),
+            headers: headers(&target.provider),
+            body: embed::body(embed, target)?,
+            script: None,
+            warnings: Vec::new(),
+        })
+    }
+
+    fn vectors(&self, body: &[u8]) -> Result<Response, Failure> {
+        embed::answer(body)
     }
 
     fn framing(&self) -> Framing {

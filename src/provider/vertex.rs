@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::wanted::refuse;
 use super::{anthropic, gemini};
 use crate::catalog::{Model, Target};
-use crate::chat::{Request, Response};
+use crate::chat::{Dialect, Request, Response};
 
 /// Stands in the body instead of Anthropic's header (Claude on Vertex AI, Request body).
 const CLAUDE_VERSION: &str = "vertex-2023-10-16";
@@ -59,8 +59,16 @@ impl Adapter for Claude {
         "vertex"
     }
 
+    fn speaks(&self) -> Option<Dialect> {
+        Some(Dialect::Messages)
+    }
+
     fn encode(&self, request: &Request, target: &Target, _task: &str) -> Result<Outgoing, Untranslatable> {
-        let (body, warnings) = anthropic::encode::body(request, &target.model)?;
+        let own = request.native.as_ref().filter(|native| self.speaks() == Some(native.dialect));
+        let (body, warnings) = match own {
+            Some(native) => anthropic::encode::native(request, &native.body, &target.model)?,
+            None => anthropic::encode::body(request, &target.model)?,
+        };
         let unreadable = |error: serde_json::Error| refuse("messages", error.to_string());
         let mut body: Map<String, Value> = serde_json::from_slice(&body).map_err(unreadable)?;
         // The model is in the address.

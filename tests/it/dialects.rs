@@ -262,3 +262,56 @@ async fn tokens_are_counted_without_a_call() {
     assert!(status == 200 && (7..=20).contains(&tokens), "{counted}");
     assert!(one.calls().is_empty());
 }
+
+#[tokio::test]
+async fn every_format_that_has_embeddings_gives_the_same_list() {
+    let (google, cohere, ollama) = (upstream().await, upstream().await, upstream().await);
+    let yaml = "
+providers:
+  google: { format: gemini, base_url: '{0}', api_key: g-x, models: [ { id: embed } ] }
+  cohere: { format: cohere, base_url: '{1}', api_key: co-x, models: [ { id: embed } ] }
+  ollama: { format: ollama, base_url: '{2}', models: [ { id: embed } ] }
+  claude: { format: anthropic, base_url: '{0}', api_key: a-x, models: [ { id: claude-x } ] }
+  demo: {}
+";
+    let app = app(yaml, &[&google, &cohere, &ollama]).await;
+    google.always(raw(200, "application/json", r#"{"embeddings":[{"values":[1.0,0.0]},{"values":[0.0,1.0]}]}"#));
+    cohere.always(raw(
+        200,
+        "application/json",
+        r#"{"id":"e","embeddings":{"float":[[1.0,0.0],[0.0,1.0]]},"meta":{"billed_units":{"input_tokens":4}}}"#,
+    ));
+    ollama.always(raw(
+        200,
+        "application/json",
+        r#"{"model":"embed","embeddings":[[1.0,0.0],[0.0,1.0]],"prompt_eval_count":4}"#,
+    ));
+    for provider in ["google", "cohere", "ollama"] {
+        let body = json!({"model": format!("{provider}/embed"), "input": ["a", "b"], "dimensions": 2});
+        let (status, _, answer) = post(&app, "/v1/embeddings", &body).await;
+        assert_eq!(status, 200, "{provider}: {answer}");
+        let vectors: Vec<&Value> =
+            answer["data"].as_array().expect("a list").iter().map(|one| &one["embedding"]).collect();
+        assert_eq!(vectors, [&json!([1.0, 0.0]), &json!([0.0, 1.0])], "{provider}");
+        assert!(answer["usage"]["prompt_tokens"].as_u64() > Some(0), "{provider}: {answer}");
+        assert_eq!(answer["usage"]["cost"], Value::Null, "an unknown price is not 0");
+    }
+    assert!(google.calls()[0].head.contains("/models/embed:batchembedcontents "), "{}", google.calls()[0].head);
+    assert_eq!(google.calls()[0].body["requests"][1]["outputDimensionality"], 2);
+    assert!(cohere.calls()[0].head.starts_with("post /v2/embed "), "{}", cohere.calls()[0].head);
+    assert_eq!(
+        (&cohere.calls()[0].body["texts"], &cohere.calls()[0].body["output_dimension"]),
+        (&json!(["a", "b"]), &json!(2))
+    );
+    assert!(ollama.calls()[0].head.starts_with("post /api/embed "), "{}", ollama.calls()[0].head);
+    let (status, _, error) = post(&app, "/v1/embeddings", &json!({"model": "claude-x", "input": "a"})).await;
+    assert!(
+        status == 400 && error["error"]["message"].as_str().is_some_and(|text| text.contains("no embeddings")),
+        "{error}"
+    );
+    let of = async |text: &str| {
+        let (_, _, answer) = post(&app, "/v1/embeddings", &json!({"model": "demo/small", "input": text})).await;
+        answer["data"][0]["embedding"].clone()
+    };
+    assert!(of("one").await == of("one").await && of("one").await != of("two").await);
+}

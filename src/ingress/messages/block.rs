@@ -25,7 +25,10 @@ impl Parts {
             "image" => image(&block["source"], path)?,
             "document" => match document(block, path)? {
                 Some(part) => part,
-                None => return Ok(self.lost.push("document".to_owned())),
+                None => {
+                    self.lost.push("document".to_owned());
+                    return Ok(());
+                }
             },
             "search_result" => {
                 let found = block["content"].as_array().into_iter().flatten().filter_map(|part| text(part, "text"));
@@ -33,7 +36,10 @@ impl Parts {
                     format!("{} ({})", block["title"].as_str().unwrap_or(""), block["source"].as_str().unwrap_or(""));
                 json!({"type": "text", "text": std::iter::once(&*head).chain(found).collect::<Vec<_>>().join("\n")})
             }
-            _ => return Ok(self.lost.push(kind.to_owned())),
+            _ => {
+                self.lost.push(kind.to_owned());
+                return Ok(());
+            }
         };
         self.list.push(marked(part, block));
         Ok(())
