@@ -176,7 +176,7 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
     let content = content.or_else(|| members.take_as("text"));
     let reply = Reply {
         content,
-        refusal: message.take_as("refusal"),
+        refusal: message.take_as("refusal").filter(|words: &String| !words.is_empty()),
         reasoning_content: reasoning(&mut message).or(thinking),
         tool_calls: message
             .take_as::<Vec<Object<'_>>>("tool_calls")
@@ -201,6 +201,8 @@ fn choice((position, mut members): (usize, Object<'_>)) -> Result<Choice, Failur
         (None, true) => return Err(Failure::malformed("a choice without a finish_reason")),
     };
     let index = members.take_as("index").unwrap_or(position as u32);
+    // Perplexity says it again in a stream's words (recording).
+    members.take("delta");
     Ok(Choice { index, message: reply, finish, extra: members.rest() })
 }
 
@@ -264,6 +266,7 @@ fn reasoning(message: &mut Object<'_>) -> Option<String> {
 }
 
 fn tool_call((position, mut call): (usize, Object<'_>)) -> ToolCall {
+    drop_empty_custom(&mut call);
     let mut function: Object<'_> = call.take_as("function").unwrap_or_default();
     call.take("type");
     call.take("index");
@@ -281,6 +284,14 @@ fn drop_empty_call(message: &mut Object<'_>) {
     let call: Option<Object<'_>> = message.read("function_call");
     if call.is_some_and(|call| call.read::<&str>("name").is_none_or(str::is_empty)) {
         message.take("function_call");
+    }
+}
+
+/// Removes the `custom` of a call that is one of a function: Snowflake sends both, one of them empty.
+fn drop_empty_custom(call: &mut Object<'_>) {
+    let custom: Option<Object<'_>> = call.read("custom").filter(|_| call.get("function").is_some());
+    if custom.is_some_and(|custom| custom.read::<&str>("name").is_none_or(str::is_empty)) {
+        call.take("custom");
     }
 }
 
@@ -370,6 +381,8 @@ impl OpenAiStream {
                 None if !self.has_begun(index) => choice.take_as("message").unwrap_or_default(),
                 None => Object::default(),
             };
+            // Writer and Perplexity repeat all that was said so far beside the delta (recordings).
+            choice.take("message");
             let (content, thinking) = content(&mut delta)?;
             let content = content.or_else(|| choice.take_as("text"));
             let fragments = delta.take_as::<Vec<Object<'_>>>("tool_calls").unwrap_or_default();
@@ -409,6 +422,7 @@ impl OpenAiStream {
 
 impl Calls {
     fn fragment(&mut self, mut call: Object<'_>) -> ToolCallDelta {
+        drop_empty_custom(&mut call);
         let mut function: Object<'_> = call.take_as("function").unwrap_or_default();
         let id: Option<String> = call.take_as::<String>("id").filter(|id| !id.is_empty());
         let name: Option<String> = function.take_as::<String>("name").filter(|name| !name.is_empty());

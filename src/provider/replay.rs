@@ -225,6 +225,37 @@ fn every_recorded_answer_is_read_as_it_was_meant() {
     assert!(answers > 400, "only {answers} recordings were read");
 }
 
+/// True if an object inside `json` has a member twice: what a client reads of it then depends on the client.
+fn says_twice(json: &serde_json::value::RawValue) -> bool {
+    use crate::chat::Object;
+    if let Ok(object) = serde_json::from_str::<Object<'_>>(json.get()) {
+        let mut seen = std::collections::HashSet::new();
+        return object.0.iter().any(|(name, value)| !seen.insert(name) || says_twice(value));
+    }
+    let items: Vec<&serde_json::value::RawValue> = serde_json::from_str(json.get()).unwrap_or_default();
+    items.into_iter().any(says_twice)
+}
+
+#[test]
+fn no_answer_says_anything_twice() {
+    let check = |name: &str, written: Result<String, serde_json::Error>| {
+        let raw = serde_json::value::RawValue::from_string(written.expect("JSON")).expect("JSON");
+        assert!(!says_twice(&raw), "{name}: {raw}");
+    };
+    for recording in recordings() {
+        let adapter = adapter(recording.format);
+        let response = match stream_bytes(recording.format, &recording.response) {
+            None => adapter.decode(recording.response["body"].to_string().as_bytes()).ok(),
+            Some(bytes) => play(adapter, &mut std::iter::once(&bytes[..])),
+        };
+        let Some(response) = response else { continue };
+        check(&recording.name, serde_json::to_string(&response));
+        for chunk in crate::chat::replay(&response) {
+            check(&recording.name, serde_json::to_string(&chunk.choices));
+        }
+    }
+}
+
 #[test]
 fn every_recorded_error_is_read_as_an_error() {
     use super::failure::FailureKind::*;
