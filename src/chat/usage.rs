@@ -26,6 +26,9 @@ pub struct Usage {
     pub is_refused: bool,
     /// True if counted here because the provider sent no (believable) count.
     pub estimated: bool,
+    /// Tokens of input and output that the provider bills, where they are not those that the model saw (Cohere leaves
+    /// its own templates out of the bill).
+    pub billed: Option<(u64, u64)>,
     /// What it cost; filled in by the meter, `None` if the model has no known price.
     pub cost: Option<NanoUsd>,
     /// Other members of the provider's usage object and of its two `*_details` objects.
@@ -82,6 +85,7 @@ impl Usage {
             cache_write_tokens,
             reasoning_tokens,
             estimated: false,
+            billed: None,
             cost: None,
             extra: members.rest(),
             prompt_extra: prompt.rest(),

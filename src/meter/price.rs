@@ -10,6 +10,9 @@ const LONG_CONTEXT: u64 = 200_000;
 /// The cost of an answer. Cached, written and plain input are told apart; every part rounds up.
 pub fn cost(price: &Price, usage: &Usage) -> NanoUsd {
     let long = usage.prompt_tokens > LONG_CONTEXT;
+    if let Some((input, output)) = usage.billed {
+        return price.input.of(input) + price.output.of(output);
+    }
     let input = price.input_above_200k.filter(|_| long).unwrap_or(price.input);
     let output = price.output_above_200k.filter(|_| long).unwrap_or(price.output);
     let cached = usage.cached_tokens.min(usage.prompt_tokens);

@@ -185,6 +185,8 @@ async fn cohere_is_asked_in_its_own_words_and_answers_in_openais() {
     assert_eq!((&usage_seen["prompt_tokens"], &usage_seen["completion_tokens"]), (&json!(90), &json!(7)));
     assert_eq!(usage_seen["prompt_tokens_details"]["cached_tokens"], 64);
     assert_eq!(usage_seen["billed_units"]["input_tokens"], 2);
+    // Two tokens at $1 and three at $2 a million: what is billed, not what the model saw.
+    assert_eq!(usage_seen["cost"], json!(0.000008));
     let call = &cohere.calls()[0];
     assert!(
         call.head.starts_with("post /v2/chat ") && call.head.contains("authorization: bearer co-x"),

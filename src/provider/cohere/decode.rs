@@ -97,8 +97,8 @@ pub fn ending(raw_reason: Option<&str>) -> Extra {
     reason.map(|reason| ("native_finish_reason".into(), reason)).into_iter().collect()
 }
 
-/// `tokens` is what the model read and wrote, Cohere's own templates included; `billed_units` leaves those out and rides
-/// along. Images are counted beside the input (recording), reasoning inside the output.
+/// `tokens` is what the model read and wrote, Cohere's own templates included; `billed_units` leaves those out, rides
+/// along, and is what the cost is computed from. Images are counted beside the input (recording), reasoning inside the output.
 pub fn usage(members: Object<'_>) -> Option<Usage> {
     counts(members).unwrap_or_else(|| Some(Usage::refused()))
 }
@@ -111,12 +111,19 @@ fn counts(mut members: Object<'_>) -> Option<Option<Usage>> {
     let completion = Usage::count(&mut counts, "output_tokens")?;
     let reasoning = Usage::count(&mut counts, "reasoning_tokens")?;
     let cached = Usage::count(&mut members, "cached_tokens")?;
+    let mut units: Object<'_> = members.read("billed_units").unwrap_or_default();
+    let has_units = !units.0.is_empty();
+    let billed = (
+        Usage::count(&mut units, "input_tokens")? + Usage::count(&mut units, "image_tokens")?,
+        Usage::count(&mut units, "output_tokens")?,
+    );
     if prompt == 0 && completion == 0 {
         return Some(None);
     }
     Some(Some(Usage {
         prompt_tokens: prompt,
         completion_tokens: completion,
+        billed: has_units.then_some(billed),
         cached_tokens: cached.min(prompt),
         reasoning_tokens: reasoning.min(completion),
         extra: members.rest(),
