@@ -1,4 +1,4 @@
-//! What reading an answer costs: streams of a hundred pieces, and a plain answer of 100 kB.
+//! What reading an answer costs: streams of a hundred pieces, one event of 2 MiB, and a plain answer of 100 kB.
 
 use std::hint::black_box;
 
@@ -65,6 +65,15 @@ fn gemini() -> String {
     body
 }
 
+/// One event of 2 MiB, such as a tool's arguments that hold a file.
+fn large_event() -> String {
+    let chunk = |text: &str, finish: Option<&str>| {
+        let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": finish});
+        format!("data: {}\n\n", json!({"id": "chatcmpl-1", "model": "gpt", "choices": [choice]}))
+    };
+    chunk(&WORDS.repeat((2 << 20) / WORDS.len()), None) + &chunk("", Some("stop")) + "data: [DONE]\n\n"
+}
+
 /// Reads a stream that arrives in network-sized pieces, up to the chunks that a caller is sent.
 fn read(format: Format, bytes: &[u8]) -> usize {
     let (mut splitter, mut decoder, mut sequence) =
@@ -91,6 +100,7 @@ fn decode(criterion: &mut Criterion) {
         ("anthropic/100_chunks", Format::Anthropic, anthropic()),
         ("openai/100_chunks", Format::OpenAi, openai()),
         ("gemini/100_chunks", Format::Gemini, gemini()),
+        ("openai/one_event_of_2_MiB", Format::OpenAi, large_event()),
     ] {
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(name, |b| b.iter(|| read(format, black_box(body.as_bytes()))));

@@ -84,3 +84,97 @@ fn event(out: &mut Vec<u8>, name: &str, data: &Value) {
     let _ = serde_json::to_writer(&mut *out, data);
     out.extend_from_slice(b"\n\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::chat::Request;
+
+    /// A body of each dialect that uses most of it.
+    fn bodies() -> [Value; 5] {
+        let tool = json!({"name": "f", "description": "d", "input_schema": {"type": "object"}});
+        let blocks = json!([
+            {"type": "text", "text": "é \u{1F600}", "cache_control": {"type": "ephemeral"}},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}},
+            {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "r"}]},
+        ]);
+        let parts = json!([
+            {"type": "text", "text": "a"},
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        ]);
+        [
+            json!({"model": "m", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": parts}],
+                "tools": [{"type": "function", "function": {"name": "f"}}], "stream": true, "stop": ["x"]}),
+            json!({"model": "m", "max_tokens": 9, "system": [{"type": "text", "text": "s"}], "tools": [tool],
+                "thinking": {"type": "enabled", "budget_tokens": 1024}, "messages": [{"role": "user", "content": blocks},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}]}),
+            json!({"model": "m", "instructions": "s", "reasoning": {"effort": "low"}, "input": [
+                {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]},
+                {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c", "output": "r"}]}),
+            json!({"model": "m", "prompt": ["a"], "stream_options": {"include_usage": true}, "logprobs": 0}),
+            json!({"model": "m", "input": ["a", "b"], "dimensions": 3, "encoding_format": "base64"}),
+        ]
+    }
+
+    /// Reads as every dialect; whatever can be read is read to the last member.
+    fn read_all(body: &[u8]) {
+        let body = Bytes::copy_from_slice(body);
+        let chat = |bytes: Bytes| {
+            let Ok(request) = Request::parse(bytes) else { return };
+            let _ = (request.messages(), request.prompt(), request.all_text(), request.text_bytes());
+        };
+        chat(body.clone());
+        for asked in [messages::read(&body), responses::read(&body), completions::read(&body)].into_iter().flatten() {
+            chat(asked.chat);
+        }
+        let _ = messages::count(&body);
+        if let Ok((request, _)) = embeddings::read(&body) {
+            let _ = (request.messages(), request.all_text());
+        }
+    }
+
+    /// Puts `other` in the place of the value that stands `at` places deep into a walk of `value`.
+    fn replace(value: &mut Value, at: &mut usize, other: &Value) {
+        if *at == 0 {
+            *value = other.clone();
+        }
+        *at = at.wrapping_sub(1);
+        match value {
+            Value::Object(members) => members.values_mut().for_each(|value| replace(value, at, other)),
+            Value::Array(items) => items.iter_mut().for_each(|value| replace(value, at, other)),
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn no_changed_byte_makes_a_reader_panic(
+            which in 0usize..5,
+            at in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut body = bodies()[which].to_string().into_bytes();
+            let at = at.index(body.len());
+            body[at] = byte;
+            read_all(&body);
+            read_all(&body[..at]);
+        }
+
+        #[test]
+        fn no_value_of_another_type_makes_a_reader_panic(which in 0usize..5, mut at in 1usize..60, other in 0usize..8) {
+            let others = [json!(null), json!(-1), json!(1e300), json!(""), json!("x"), json!([]), json!({}), json!([{}])];
+            let mut body = bodies()[which].clone();
+            replace(&mut body, &mut at, &others[other]);
+            read_all(body.to_string().as_bytes());
+        }
+    }
+}

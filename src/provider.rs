@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod anthropic;
 pub mod bedrock;
+pub mod capabilities;
 pub mod cohere;
 pub mod credential;
 pub mod demo;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod converse;
+mod hostile;
 mod reading;
 
 use std::path::{Path, PathBuf};

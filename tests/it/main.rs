@@ -12,6 +12,7 @@ mod errors;
 mod formats;
 mod layers;
 mod ledger;
+mod malformed;
 mod operations;
 mod routing;
 mod streaming;
