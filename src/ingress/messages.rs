@@ -16,9 +16,6 @@ use serde_json::{Value, json};
 
 use crate::chat::{Finish, Usage};
 
-/// The member of an assistant message with its signed thinking, see `provider/anthropic.rs`.
-const THINKING_BLOCKS: &str = "thinking_blocks";
-
 /// Why the answer ended, in Anthropic's words.
 fn stop_reason(finish: Finish) -> &'static str {
     match finish {

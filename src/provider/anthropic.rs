@@ -29,9 +29,6 @@ const NAME: &str = "Anthropic";
 /// The tool whose input is the answer. Decoders know it by its name, since they see no request.
 pub(super) const ANSWER_TOOL: &str = "stepwell_answer_in_json";
 
-/// The member of an assistant message with its signed thinking: a list of `thinking` and `redacted_thinking` blocks.
-pub(super) const THINKING_BLOCKS: &str = "thinking_blocks";
-
 pub struct Anthropic;
 
 impl Adapter for Anthropic {

@@ -13,5 +13,6 @@ mod formats;
 mod layers;
 mod ledger;
 mod operations;
+mod recall;
 mod routing;
 mod streaming;

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::stream::Blocks;
-use super::{THINKING_BLOCKS, failed, stop_reason, tool_id, usage};
-use crate::chat::{Chunk, Reply, Response, Usage};
+use super::{failed, stop_reason, tool_id, usage};
+use crate::chat::{Chunk, Reply, Response, THINKING_BLOCKS, Usage};
 use crate::ingress::{Envelope, Writer, event, explain, renamed};
 
 /// Writes one answer.

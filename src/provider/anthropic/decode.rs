@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::{ANSWER_TOOL, THINKING_BLOCKS, finish};
-use crate::chat::{Choice, Extra, Object, Reply, Response, ToolCall, Usage, object};
+use super::{ANSWER_TOOL, finish};
+use crate::chat::{Choice, Extra, Object, Reply, Response, THINKING_BLOCKS, ToolCall, Usage, object};
 use crate::provider::failure::{Failure, FailureKind, quote};
 
 /// Reads a message. An error object inside a 200 is a failure.
