@@ -7,6 +7,7 @@ pub mod draft;
 pub mod error;
 pub mod flight;
 pub mod metered;
+pub mod recall;
 pub mod reply;
 pub mod snapshot;
 
@@ -36,6 +37,7 @@ use draft::{Draft, Leaving};
 use error::Error;
 use flight::{Flights, Source};
 use metered::{Facts, Metered};
+use recall::Recall;
 use reply::Reply;
 use snapshot::Snapshot;
 
@@ -89,6 +91,7 @@ pub struct Gateway {
     pub dispatcher: Dispatcher,
     cache: ArcSwap<Cache>,
     flights: Arc<Flights>,
+    recall: Arc<Recall>,
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
@@ -103,6 +106,7 @@ impl Gateway {
             rules: ArcSwap::from_pointee(snapshot),
             dispatcher: Dispatcher::default(),
             flights: Arc::new(Flights::default()),
+            recall: Arc::default(),
             ledger,
             turn: AtomicU64::new(0),
             drafts: Arc::default(),
@@ -148,11 +152,12 @@ impl Gateway {
     }
 
     /// Answers one request. Whatever happens, dropping the future included, one row is written to the ledger.
-    pub async fn complete(self: &Arc<Self>, inbound: Inbound) -> Result<Reply, Error> {
+    pub async fn complete(self: &Arc<Self>, mut inbound: Inbound) -> Result<Reply, Error> {
         self.ledger.room().await;
         let rules = self.rules();
         let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
+        inbound.request.recalled = self.recall.look_up(&inbound.partition, &inbound.request);
         let result = self.answer(&rules, Arc::new(inbound), &draft).await;
         leaving.stays();
         if let Err(error) = &result {
@@ -302,7 +307,8 @@ impl Gateway {
         };
         match self.dispatcher.run(&errand).await {
             Ok(delivered) => {
-                Ok(Metered::receive(delivered, explanation, inbound.clone(), draft.clone(), store, deadline))
+                let (inbound, recall) = (inbound.clone(), &self.recall);
+                Ok(Metered::receive(delivered, explanation, inbound, draft.clone(), recall, store, deadline))
             }
             Err(defeat) => Err(self.defeated(rules, defeat, explanation, draft)),
         }

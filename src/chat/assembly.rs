@@ -59,6 +59,11 @@ impl Assembly {
         *finish = finish.or(piece.finish);
     }
 
+    /// The messages so far, one for each choice.
+    pub fn replies(&self) -> impl Iterator<Item = &Reply> {
+        self.choices.iter().map(|(choice, _)| &choice.message)
+    }
+
     /// All that the model wrote, for counting tokens.
     pub fn text(&self) -> String {
         let mut text = String::new();

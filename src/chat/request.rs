@@ -14,6 +14,7 @@ use super::message::Message;
 use super::native::{Embed, Native};
 use super::object::Object;
 use super::prompt::Prompt;
+use super::recalled::{Recalled, put_back};
 
 /// Nesting beyond which a body is refused. Tool schemas in the wild stay below 40.
 const MAX_DEPTH: usize = 128;
@@ -111,6 +112,8 @@ pub struct Request {
     pub embed: Option<Embed>,
     /// Headers of the caller that its provider is to see: only those of an explicit list (faults E04).
     pub forwarded: Vec<(&'static str, String)>,
+    /// What earlier answers signed beside the calls in the history; [`Request::messages`] puts it back.
+    pub recalled: Vec<Recalled>,
 }
 
 /// Where a message lies in the body, and what it holds.
@@ -194,6 +197,7 @@ impl Request {
             native: None,
             embed: None,
             forwarded: Vec::new(),
+            recalled: Vec::new(),
         };
         drop(object);
         Ok(Self { body, ..request })
@@ -225,18 +229,48 @@ impl Request {
         self.members.iter().map(move |(name, range)| (&**name, &text[range.clone()]))
     }
 
-    /// The messages, fully typed. Errors name the message (`messages[2].content[0]`).
+    /// The messages, fully typed, with what was recalled where the caller left it out. Errors name the message (`messages[2].content[0]`).
     pub fn messages(&self) -> Result<Vec<Message>, Invalid> {
         let raw: Vec<&RawValue> = self.read("messages").unwrap_or_default();
         raw.into_iter()
             .enumerate()
             .map(|(index, raw)| {
-                Message::parse(raw).map_err(|(path, reason)| {
+                let mut message = Message::parse(raw).map_err(|(path, reason)| {
                     let dot = if path.is_empty() { "" } else { "." };
                     Invalid::value(format!("messages[{index}]{dot}{path}"), reason)
-                })
+                })?;
+                put_back(&mut message, &self.recalled);
+                Ok(message)
             })
             .collect()
+    }
+
+    /// The request as a target of `format` may see it: signatures mean something only to the format that made them.
+    pub fn for_format(&self, format: &str) -> Cow<'_, Self> {
+        let is_own = |known: &Recalled| known.signed.format == format;
+        if self.recalled.iter().all(is_own) {
+            return Cow::Borrowed(self);
+        }
+        let mut request = self.clone();
+        request.recalled.retain(is_own);
+        Cow::Owned(request)
+    }
+
+    /// The ids of all tool calls in the history. A message that cannot be read has none.
+    pub fn called_ids(&self) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct Turn {
+            #[serde(default)]
+            tool_calls: Option<Vec<Call>>,
+        }
+        #[derive(Deserialize)]
+        struct Call {
+            id: String,
+        }
+        let messages: Vec<&RawValue> = self.read("messages").unwrap_or_default();
+        let called = messages.into_iter().zip(&self.turns).filter(|(_, turn)| turn.calls_tools);
+        let calls = called.filter_map(|(raw, _)| serde_json::from_str::<Turn>(raw.get()).ok()?.tool_calls);
+        calls.flatten().map(|call| call.id).collect()
     }
 
     /// Bytes of text in all messages, plus those of the tool definitions: what token estimates start from.

@@ -61,7 +61,7 @@ async fn exchange(
     let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
         Some(embed) => adapter.encode_embed(request, embed, target),
-        None => adapter.encode(request, target, task),
+        None => adapter.encode(&request.for_format(target.provider.format.as_str()), target, task),
     };
     let mut outgoing = encoded.map_err(|error| {
         let param = Some(error.param.clone());

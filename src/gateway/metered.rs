@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Inbound;
 use super::draft::Draft;
 use super::flight::Source;
+use super::recall::Recall;
 use crate::cache::key::Key;
 use crate::cache::{Cache, Entry};
 use crate::catalog::{Format, Target};
@@ -43,6 +44,7 @@ pub struct Metered {
     assembly: Assembly,
     inbound: Arc<Inbound>,
     draft: Arc<Draft>,
+    recall: Arc<Recall>,
     store: Option<(Key, Arc<Cache>)>,
     /// Usage with its cost, once the answer has ended.
     settled: Option<Usage>,
@@ -55,6 +57,7 @@ impl Metered {
         explanation: Arc<Explanation>,
         inbound: Arc<Inbound>,
         draft: Arc<Draft>,
+        recall: &Arc<Recall>,
         store: Option<(Key, Arc<Cache>)>,
         deadline: Instant,
     ) -> Source {
@@ -77,6 +80,8 @@ impl Metered {
         };
         match answer {
             Answer::Whole(response) => {
+                let replies = response.choices.iter().map(|choice| &choice.message);
+                recall.keep(&inbound.partition, facts.target.provider.format, replies);
                 let response = settle_whole(*response, &facts, &inbound, &draft, store);
                 let tokens = response.usage.as_ref().map_or(0, |usage| usage.completion_tokens);
                 ticket.answered(Instant::now().into_std(), tokens);
@@ -91,6 +96,7 @@ impl Metered {
                 assembly: Assembly::default(),
                 inbound,
                 draft,
+                recall: recall.clone(),
                 store,
                 settled: None,
             })),
@@ -127,6 +133,7 @@ impl Metered {
         let usage = self.settle();
         let now = Instant::now();
         self.ticket.streamed(now.into_std(), usage.completion_tokens, now - self.first_token);
+        self.recall.keep(&self.inbound.partition, self.facts.target.provider.format, self.assembly.replies());
         if self.stream.unreadable > 0 {
             // Something was left out: good enough for a reader who saw it happen, not for another one later.
             self.store = None;

@@ -14,10 +14,7 @@ pub use read::read;
 
 use serde_json::{Value, json};
 
-use crate::chat::{Finish, Usage};
-
-/// The member of an assistant message with its signed thinking, see `provider/anthropic.rs`.
-const THINKING_BLOCKS: &str = "thinking_blocks";
+use crate::chat::{Extra, Finish, Usage};
 
 /// Why the answer ended, in Anthropic's words.
 fn stop_reason(finish: Finish) -> &'static str {
@@ -26,6 +23,20 @@ fn stop_reason(finish: Finish) -> &'static str {
         Finish::Length => "max_tokens",
         Finish::ToolCalls | Finish::FunctionCall => "tool_use",
         Finish::ContentFilter => "refusal",
+    }
+}
+
+/// Why the answer ended, as the members of a message: with the sequence that stopped it, where the provider said so.
+fn ending(finish: Option<Finish>, extra: &Extra) -> (Value, Value) {
+    let said = |name: &str| {
+        let (_, raw) = extra.iter().find(|(known, _)| &**known == name)?;
+        serde_json::from_str::<String>(raw.get()).ok()
+    };
+    match finish {
+        Some(Finish::Stop) if said("native_finish_reason").as_deref() == Some("stop_sequence") => {
+            (json!("stop_sequence"), json!(said("stop_sequence")))
+        }
+        _ => (json!(finish.map(stop_reason)), Value::Null),
     }
 }
 

@@ -29,9 +29,6 @@ const NAME: &str = "Anthropic";
 /// The tool whose input is the answer. Decoders know it by its name, since they see no request.
 pub(super) const ANSWER_TOOL: &str = "stepwell_answer_in_json";
 
-/// The member of an assistant message with its signed thinking: a list of `thinking` and `redacted_thinking` blocks.
-pub(super) const THINKING_BLOCKS: &str = "thinking_blocks";
-
 pub struct Anthropic;
 
 impl Adapter for Anthropic {
@@ -85,11 +82,11 @@ fn finish(stop_reason: &str, called: bool) -> (Finish, Option<&str>) {
         "tool_use" if called => (Finish::ToolCalls, None),
         // The only tool called was the one that carries the answer.
         "tool_use" => (Finish::Stop, None),
-        "end_turn" | "stop_sequence" => (Finish::Stop, None),
+        "end_turn" => (Finish::Stop, None),
         "max_tokens" => (Finish::Length, None),
         "model_context_window_exceeded" => (Finish::Length, Some(stop_reason)),
         "refusal" => (Finish::ContentFilter, None),
-        // `pause_turn` is a turn of a server tool, to be continued; the caller has to see it.
+        // `stop_sequence`, which chat does not tell from the end; `pause_turn`, a server tool's turn to be continued.
         _ => (Finish::Stop, Some(stop_reason)),
     }
 }

@@ -78,7 +78,7 @@ fn finish(stop_reason: &str, called: bool) -> Result<(Finish, Option<&str>), Fai
     Ok(match stop_reason {
         "tool_use" if called => (Finish::ToolCalls, None),
         // The only tool called was the one that carries the answer.
-        "tool_use" | "end_turn" | "stop_sequence" => (Finish::Stop, None),
+        "tool_use" | "end_turn" => (Finish::Stop, None),
         "max_tokens" => (Finish::Length, None),
         "model_context_window_exceeded" => (Finish::Length, Some(stop_reason)),
         "guardrail_intervened" | "content_filtered" => (Finish::ContentFilter, Some(stop_reason)),

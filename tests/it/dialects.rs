@@ -139,6 +139,31 @@ async fn signed_thinking_streams_to_an_anthropic_caller_in_its_place() {
 }
 
 #[tokio::test]
+async fn the_sequence_that_stopped_an_answer_reaches_an_anthropic_caller() {
+    let claude = upstream().await;
+    let app = app(CLAUDE, &[&claude]).await;
+    let answer = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "stop_sequence",
+        "stop_sequence": "END", "content": [{"type": "text", "text": "x"}], "usage": {"input_tokens": 1, "output_tokens": 1}});
+    claude.then(raw(200, "application/json", answer.to_string()));
+    let mut body = json!({"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let (_, _, message) = post(&app, "/v1/messages", &body).await;
+    assert_eq!((&message["stop_reason"], &message["stop_sequence"]), (&json!("stop_sequence"), &json!("END")));
+    let upstream_events = [
+        json!({"type": "message_start", "message": {"id": "msg_1", "model": "claude-x"}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "x"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}, "usage": {"output_tokens": 7}}),
+        json!({"type": "message_stop"}),
+    ];
+    let bytes: String = upstream_events.iter().map(|event| format!("event: x\ndata: {event}\n\n")).collect();
+    claude.then(raw(200, "text/event-stream", bytes));
+    body["stream"] = json!(true);
+    let seen = events(&app, "/v1/messages", &body).await;
+    let delta = seen.iter().find(|(name, _)| name == "message_delta").map(|(_, data)| &data["delta"]);
+    assert_eq!(delta, Some(&json!({"stop_reason": "stop_sequence", "stop_sequence": "END"})), "{seen:?}");
+}
+
+#[tokio::test]
 async fn parallel_calls_that_interleave_become_blocks_one_after_the_other() {
     let one = upstream().await;
     let app = app("providers: { one: { format: openai, base_url: '{0}', models: [ { id: m } ] } }", &[&one]).await;

@@ -431,6 +431,24 @@ async fn a_bedrock_stream_becomes_an_openai_stream_and_its_cut_an_error() {
         );
         assert_eq!(streamed.chunks.last().expect("chunks")["usage"]["completion_tokens"], 7);
     }
+    // Thinking is sealed where it ends, for callers who speak Messages.
+    let thought = |reasoning: Value| {
+        ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"reasoningContent": reasoning}}))
+    };
+    aws.then(frames(&[
+        start.clone(),
+        thought(json!({"text": "hm"})),
+        thought(json!({"signature": "sig"})),
+        ("contentBlockStop", json!({"contentBlockIndex": 0})),
+        ("contentBlockDelta", json!({"contentBlockIndex": 1, "delta": {"text": "hello"}})),
+        ("messageStop", json!({"stopReason": "end_turn"})),
+        ("metadata", json!({"usage": {"inputTokens": 10, "outputTokens": 7, "totalTokens": 17}})),
+    ]));
+    let own =
+        json!({"model": "auto", "max_tokens": 9, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let events = app.post("/v1/messages", &own).await.text().await.expect("text");
+    let (signed, said) = (events.find("\"signature\":\"sig\""), events.find("hello"));
+    assert!(signed.is_some() && signed < said, "{events}");
     aws.then(frames(&[start.clone(), text("one ")]));
     let cut = app.stream(&body).await;
     assert_eq!(cut.error().expect("an error event")["code"], "upstream_stream_interrupted");

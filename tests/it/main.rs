@@ -14,5 +14,6 @@ mod layers;
 mod ledger;
 mod malformed;
 mod operations;
+mod recall;
 mod routing;
 mod streaming;

@@ -3,10 +3,9 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::THINKING_BLOCKS;
 use super::block::{Parts, tool_result};
 use super::write::MessageWriter;
-use crate::chat::{Dialect, Invalid, Native};
+use crate::chat::{Dialect, Invalid, Native, THINKING_BLOCKS};
 use crate::ingress::Asked;
 use crate::ingress::reading::{self, OURS, take, take_list, take_text, text};
 

@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::{THINKING_BLOCKS, tool_id};
-use crate::chat::{Delta, Finish, Seal, ToolCallDelta};
+use super::tool_id;
+use crate::chat::{Delta, Finish, Seal, THINKING_BLOCKS, ToolCallDelta};
 use crate::ingress::event;
 
 #[derive(Default)]

@@ -3,27 +3,30 @@
 use serde_json::{Map, Value, json};
 
 use super::stream::Blocks;
-use super::{THINKING_BLOCKS, failed, stop_reason, tool_id, usage};
-use crate::chat::{Chunk, Reply, Response, Usage};
+use super::{ending, failed, tool_id, usage};
+use crate::chat::{Chunk, Extra, Reply, Response, THINKING_BLOCKS, Usage};
 use crate::ingress::{Envelope, Writer, event, explain, renamed};
 
 /// Writes one answer.
 #[derive(Default)]
 pub struct MessageWriter {
     blocks: Blocks,
+    /// What the choice says beside its message, such as why it ended.
+    extra: Extra,
 }
 
 impl Writer for MessageWriter {
     fn whole(&mut self, answer: &Response, out: &mut Vec<u8>) {
         let Some(choice) = answer.choices.first() else { return };
+        let (reason, sequence) = ending(Some(choice.finish), &choice.extra);
         let message = json!({
             "id": renamed(&answer.id, "msg_"),
             "type": "message",
             "role": "assistant",
             "model": answer.model,
             "content": content(&choice.message),
-            "stop_reason": stop_reason(choice.finish),
-            "stop_sequence": null,
+            "stop_reason": reason,
+            "stop_sequence": sequence,
             "usage": usage(answer.usage.as_ref()),
         });
         // Writing a value to memory as JSON cannot fail.
@@ -48,6 +51,7 @@ impl Writer for MessageWriter {
 
     fn chunk(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
         for choice in chunk.choices.iter().filter(|choice| choice.index == 0) {
+            self.extra.extend(choice.extra.iter().cloned());
             self.blocks.delta(&choice.delta, out);
             if let Some(finish) = choice.finish {
                 self.blocks.finish(finish, out);
@@ -56,8 +60,8 @@ impl Writer for MessageWriter {
     }
 
     fn end(&mut self, counted: Option<&Usage>, out: &mut Vec<u8>) {
-        let reason = self.blocks.finished.map(stop_reason);
-        let delta = json!({"stop_reason": reason, "stop_sequence": null});
+        let (reason, sequence) = ending(self.blocks.finished, &self.extra);
+        let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         event(out, "message_delta", &json!({"type": "message_delta", "delta": delta, "usage": usage(counted)}));
         event(out, "message_stop", &json!({"type": "message_stop"}));
     }

@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::{ANSWER_TOOL, THINKING_BLOCKS, finish};
-use crate::chat::{Choice, Extra, Object, Reply, Response, ToolCall, Usage, object};
+use super::{ANSWER_TOOL, finish};
+use crate::chat::{Choice, Extra, Object, Reply, Response, THINKING_BLOCKS, ToolCall, Usage, object};
 use crate::provider::failure::{Failure, FailureKind, quote};
 
 /// Reads a message. An error object inside a 200 is a failure.
@@ -21,6 +21,7 @@ pub fn answer(body: &[u8]) -> Result<Response, Failure> {
         members.take_as("stop_reason").ok_or_else(|| Failure::malformed("an answer without a stop_reason"))?;
     let message = reply(blocks);
     let (finish, raw_reason) = finish(&stop_reason, !message.tool_calls.is_empty());
+    let extra = endings(raw_reason, &members);
     let mut counts = Counts::default();
     if let Some(usage) = members.take_as("usage") {
         counts.absorb(usage);
@@ -29,7 +30,7 @@ pub fn answer(body: &[u8]) -> Result<Response, Failure> {
         id: members.take_as("id").unwrap_or_default(),
         created: 0,
         model: members.take_as("model").unwrap_or_default(),
-        choices: vec![Choice { index: 0, message, finish, extra: endings(raw_reason, members.get("stop_details")) }],
+        choices: vec![Choice { index: 0, message, finish, extra }],
         vectors: Vec::new(),
         usage: counts.usage(),
         extra: Extra::new(),
@@ -96,12 +97,12 @@ pub fn thinking_blocks(blocks: &[String]) -> Extra {
     }
 }
 
-/// What the finish_reason does not say: the raw reason, and why the model refused.
-pub fn endings(raw_reason: Option<&str>, details: Option<&RawValue>) -> Extra {
+/// What the finish_reason does not say: the raw reason, the sequence that stopped it, and why the model refused.
+pub fn endings(raw_reason: Option<&str>, members: &Object<'_>) -> Extra {
     let reason = raw_reason.and_then(|reason| serde_json::value::to_raw_value(reason).ok());
     let reason = reason.map(|reason| ("native_finish_reason".into(), reason));
-    let details = details.map(|details| ("stop_details".into(), details.to_owned()));
-    reason.into_iter().chain(details).collect()
+    let given = |name: &str| members.get(name).map(|value| (name.into(), value.to_owned()));
+    reason.into_iter().chain(given("stop_sequence")).chain(given("stop_details")).collect()
 }
 
 /// The counters of one message. A stream sends them twice, and the second time they are totals: newer members replace

@@ -213,7 +213,7 @@ impl MessageStream {
                 // Once and whole: nobody could put a list back together from fragments.
                 delta: Delta { extra: thinking_blocks(&kept), ..Delta::default() },
                 finish: Some(finish),
-                extra: endings(raw_reason, delta.get("stop_details")),
+                extra: endings(raw_reason, &delta),
             }],
             usage: self.counts.usage(),
             ..Chunk::default()

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{NAME, THINKING_BLOCKS, block};
-use crate::chat::{Content, Extra, Message, Part, Role};
+use super::{NAME, block};
+use crate::chat::{Content, Extra, Message, Part, Role, THINKING_BLOCKS};
 use crate::provider::adapter::Untranslatable;
 use crate::provider::wanted::refuse;
 

@@ -5,7 +5,7 @@
 
 use super::answer::{Thought, native_reason, usage};
 use super::{error, finish};
-use crate::chat::{Chunk, ChunkChoice, Delta, Object, ToolCallDelta, object};
+use crate::chat::{Chunk, ChunkChoice, Delta, Object, Seal, ToolCallDelta, object};
 use crate::provider::adapter::{Decoder, Piece};
 use crate::provider::anthropic::ANSWER_TOOL;
 use crate::provider::anthropic::decode::thinking_blocks;
@@ -44,6 +44,7 @@ impl Decoder for ConverseStream {
             "contentBlockStop" => {
                 let index = members.read("contentBlockIndex").unwrap_or(0);
                 self.close(|at| at == index, pieces);
+                self.seal(index, pieces);
             }
             "messageStop" => self.stop(&mut members, pieces),
             "metadata" => {
@@ -116,6 +117,17 @@ impl ConverseStream {
                 pieces.push(argument(tool.call, "{}".to_owned()));
             }
         }
+    }
+
+    /// Passes on what signs or hides the thinking that has ended, for callers who want it in its place.
+    fn seal(&self, index: u64, pieces: &mut Vec<Piece>) {
+        let Some((_, thought)) = self.thoughts.iter().rev().find(|(at, _)| *at == index) else { return };
+        let seal = match thought.kept() {
+            Some(block) if !thought.redacted.is_empty() => Seal::Redacted(block),
+            Some(_) => Seal::Signature(thought.signature.clone()),
+            None => return,
+        };
+        pieces.push(one(Delta { seal: Some(seal), ..Delta::default() }));
     }
 
     fn stop(&mut self, members: &mut Object<'_>, pieces: &mut Vec<Piece>) {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::NAME;
 use super::block::{self, Blocks};
 use super::maker::Maker;
-use crate::chat::{Content, Message, Part, Role};
+use crate::chat::{Content, Message, Part, Role, THINKING_BLOCKS};
 use crate::provider::adapter::Untranslatable;
-use crate::provider::anthropic::{THINKING_BLOCKS, block::input};
+use crate::provider::anthropic::block::input;
 use crate::provider::wanted::refuse;
 
 /// What the messages became.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::NAME;
-use crate::chat::{Content, Message, Part, Role, ToolCall};
+use crate::chat::{Content, EXTRA_CONTENT, Message, Part, Role, ToolCall};
 use crate::provider::adapter::Untranslatable;
 use crate::provider::media;
 use crate::provider::wanted::refuse;
@@ -139,7 +139,7 @@ impl Turns {
 
 /// The signature that an earlier answer put beside a call.
 fn signature(call: &ToolCall) -> Option<String> {
-    let (_, raw) = call.extra.iter().find(|(name, _)| &**name == "extra_content")?;
+    let (_, raw) = call.extra.iter().find(|(name, _)| &**name == EXTRA_CONTENT)?;
     let content: Value = serde_json::from_str(raw.get()).ok()?;
     content["google"]["thought_signature"].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
