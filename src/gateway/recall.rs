@@ -56,7 +56,7 @@ impl Recall {
         for reply in replies.filter(|reply| !reply.tool_calls.is_empty()) {
             let thinking_blocks: Option<Arc<RawValue>> =
                 member(&reply.extra, THINKING_BLOCKS).map(|blocks| Arc::from(blocks.to_owned()));
-            for call in reply.tool_calls.iter().filter(|call| !call.id.is_empty()) {
+            for call in reply.tool_calls.iter().filter(|call| !is_made_up(&call.id)) {
                 let extra_content = member(&call.extra, EXTRA_CONTENT).map(RawValue::to_owned);
                 if thinking_blocks.is_none() && extra_content.is_none() {
                     continue;
@@ -79,6 +79,12 @@ impl Recall {
         };
         request.called_ids().into_iter().filter_map(known).collect()
     }
+}
+
+/// `call_0` and its like are written here where a provider gives no id, and stand in many conversations.
+fn is_made_up(id: &str) -> bool {
+    let number = id.strip_prefix("call_").unwrap_or(id);
+    number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Formats that refuse a turn whose signatures were lost.
@@ -139,6 +145,13 @@ mod tests {
         let recall = Recall::default();
         recall.keep(&"a".into(), Format::OpenAi, [reply("one", "hm")].iter());
         assert!(!knows(&recall, "a", "one"));
+    }
+
+    #[test]
+    fn an_id_that_was_made_up_here_is_not_remembered() {
+        let recall = Recall::default();
+        recall.keep(&"".into(), Format::Anthropic, [reply("call_0", "hm"), reply("call_0a", "hm")].iter());
+        assert!(!knows(&recall, "", "call_0") && knows(&recall, "", "call_0a"));
     }
 
     #[test]
