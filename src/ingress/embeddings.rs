@@ -90,30 +90,41 @@ struct VectorWriter {
 }
 
 impl VectorWriter {
-    /// The vector in the form that was asked for, whatever the provider sent.
-    fn shaped(&self, vector: &Vector) -> Value {
+    /// Writes the vector in the form that was asked for, whatever the provider sent. Straight into the bytes: an answer
+    /// may hold millions of numbers.
+    fn write(&self, vector: &Vector, out: &mut Vec<u8>) {
         match vector {
             Vector::Floats(floats) if self.wants_base64 => {
                 let bytes: Vec<u8> = floats.iter().flat_map(|float| float.to_le_bytes()).collect();
-                json!(STANDARD.encode(bytes))
+                json_into(out, &STANDARD.encode(bytes));
             }
             Vector::Base64(text) if !self.wants_base64 => {
                 let bytes = STANDARD.decode(text).unwrap_or_default();
                 let floats = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
-                json!(floats.collect::<Vec<_>>())
+                json_into(out, &floats.collect::<Vec<_>>());
             }
-            Vector::Floats(floats) => json!(floats),
-            Vector::Base64(text) => json!(text),
+            Vector::Floats(floats) => json_into(out, floats),
+            Vector::Base64(text) => json_into(out, text),
         }
     }
 }
 
+/// Writing our own types to memory as JSON cannot fail.
+fn json_into<T: serde::Serialize>(out: &mut Vec<u8>, value: &T) {
+    let _ = serde_json::to_writer(out, value);
+}
+
 impl Writer for VectorWriter {
     fn whole(&mut self, answer: &Response, out: &mut Vec<u8>) {
-        let vectors = answer.vectors.iter().enumerate();
-        let data: Vec<Value> = vectors
-            .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": self.shaped(vector)}))
-            .collect();
+        out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
+        for (index, vector) in answer.vectors.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(format!("{{\"object\":\"embedding\",\"index\":{index},\"embedding\":").as_bytes());
+            self.write(vector, out);
+            out.push(b'}');
+        }
         let mut usage = json!({});
         if let Some(counted) = &answer.usage {
             usage = json!({"prompt_tokens": counted.prompt_tokens, "total_tokens": counted.prompt_tokens, "cost": counted.cost});
@@ -121,9 +132,11 @@ impl Writer for VectorWriter {
                 usage["estimated"] = json!(true);
             }
         }
-        let object = json!({"object": "list", "data": data, "model": answer.model, "usage": usage});
-        // Writing a value to memory as JSON cannot fail.
-        let _ = serde_json::to_writer(out, &object);
+        out.extend_from_slice(b"],\"model\":");
+        json_into(out, &answer.model);
+        out.extend_from_slice(b",\"usage\":");
+        json_into(out, &usage);
+        out.push(b'}');
     }
 
     // Vectors come whole: `stream` is no member of this request.
@@ -164,7 +177,7 @@ mod tests {
         let floats = vec![0.5, -1.25, 3.0e-8];
         let text = written(&mut *packed, Vector::Floats(floats.clone()));
         let text = text.as_str().expect("base64").to_owned();
-        assert_eq!(written(&mut *plain, Vector::Base64(text.clone())), json!(floats));
+        assert_eq!(written(&mut *plain, Vector::Base64(text.clone())), json!([0.5, -1.25, 3.0e-8]));
         assert_eq!(written(&mut *packed, Vector::Base64(text.clone())), json!(text));
     }
 
