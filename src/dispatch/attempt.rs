@@ -107,8 +107,9 @@ async fn exchange(
     }
     let media_type = incoming.media_type();
     let idle = policy.timeouts.between_tokens.0;
+    let framing = adapter.framing().labelled(&media_type);
     let is_stream = match media_type.as_str() {
-        media_type if media_type == adapter.framing().media_type() => true,
+        media_type if media_type == framing.media_type() => true,
         "application/json" | "text/html" => false,
         // Unlabelled: believe what was asked for.
         _ => request.stream,
@@ -121,7 +122,7 @@ async fn exchange(
         };
         return decoded.map(Box::new).map(Answer::Whole).map_err(without_token);
     }
-    let mut stream = OpenStream::new(incoming, adapter, idle);
+    let mut stream = OpenStream::new(incoming, adapter, framing, idle);
     timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
     if request.stream {
         return Ok(Answer::Stream(Box::new(stream)));

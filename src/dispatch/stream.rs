@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::chat::{Chunk, Sequence, Usage};
 use crate::provider::adapter::{Adapter, Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
-use crate::provider::framing::{Cutter, Event};
+use crate::provider::framing::{Cutter, Event, Framing};
 use crate::provider::transport::Incoming;
 
 /// Comments keep a stream alive, but not for ever: without content it ends after this many idle limits.
@@ -39,11 +39,11 @@ pub struct OpenStream {
 }
 
 impl OpenStream {
-    pub fn new(incoming: Incoming, adapter: &dyn Adapter, idle: Duration) -> Self {
+    pub fn new(incoming: Incoming, adapter: &dyn Adapter, framing: Framing, idle: Duration) -> Self {
         let now = Instant::now();
         Self {
             incoming,
-            cutter: adapter.framing().cutter(),
+            cutter: framing.cutter(),
             decoder: adapter.decoder(),
             events: Vec::new(),
             pieces: Vec::new(),

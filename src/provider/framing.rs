@@ -34,6 +34,11 @@ impl Framing {
         }
     }
 
+    /// How an answer of this media type is cut. Proxies turn other framings into server-sent events and say so.
+    pub fn labelled(self, media_type: &str) -> Self {
+        if media_type == Self::Sse.media_type() { Self::Sse } else { self }
+    }
+
     pub fn cutter(self) -> Cutter {
         match self {
             Self::Sse | Self::Lines => Cutter::Text(Splitter::new(self)),

@@ -369,6 +369,28 @@ fn frames(events: &[(&str, Value)]) -> Act {
 }
 
 #[tokio::test]
+async fn bedrock_behind_a_proxy_may_send_server_sent_events() {
+    let (aws, spare) = (upstream().await, upstream().await);
+    let app = app(BEDROCK, &[&aws, &spare]).await;
+    let all = [
+        json!({"messageStart": {"role": "assistant"}}),
+        json!({"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "hello"}}}),
+        json!({"contentBlockStop": {"contentBlockIndex": 0}}),
+        json!({"messageStop": {"stopReason": "end_turn"}}),
+        json!({"metadata": {"usage": {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6}}}),
+    ];
+    let bytes: String = all.iter().map(|event| format!("data: {event}\n\n")).collect();
+    aws.always(raw(200, "text/event-stream", bytes).sliced(3));
+    let streamed = app.stream(&conversation()).await;
+    assert_eq!(
+        (streamed.text().as_str(), streamed.finishes(), streamed.done),
+        ("hello", vec!["stop"], true),
+        "{}",
+        streamed.raw
+    );
+}
+
+#[tokio::test]
 async fn bedrock_is_asked_with_a_signature_and_answers_in_openais_words() {
     let (aws, spare) = (upstream().await, upstream().await);
     let app = app(BEDROCK, &[&aws, &spare]).await;

@@ -32,6 +32,11 @@ struct Tool {
 
 impl Decoder for ConverseStream {
     fn event(&mut self, event: &Event, pieces: &mut Vec<Piece>) {
+        if event.name.is_empty()
+            && let Some(event) = named(&event.data)
+        {
+            return self.event(&event, pieces);
+        }
         if event.stray || event.name.ends_with("Exception") {
             return pieces.push(Piece::Failure(error::of_event(&event.name, &event.data)));
         }
@@ -58,6 +63,15 @@ impl Decoder for ConverseStream {
             _ => {}
         }
     }
+}
+
+/// An event that a proxy sends as a server-sent one: its name is the only member of the payload.
+fn named(data: &str) -> Option<Event> {
+    let members = object(data).ok()?;
+    let [(name, payload)] = &members.0[..] else { return None };
+    let is_name = name.starts_with("content") || name.starts_with("message") || name == "metadata";
+    let is_event = is_name || name.ends_with("Exception");
+    is_event.then(|| Event { name: name.to_string(), data: payload.get().to_owned(), ..Event::default() })
 }
 
 impl ConverseStream {
