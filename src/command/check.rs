@@ -53,13 +53,19 @@ async fn ask(loaded: Loaded, source: &Source) -> Outcome {
                 Format::Demo => Ok(200),
                 _ => transport.probe(&provider.listing_url(), adapter::headers(provider), LIVE_DEADLINE).await,
             };
-            (provider.name.clone(), result, started.elapsed())
+            (provider, result, started.elapsed())
         }
     });
     let mut reachable = 0;
-    for (name, result, elapsed) in join_all(asked).await {
-        let ms = elapsed.as_millis();
+    for (provider, result, elapsed) in join_all(asked).await {
+        let (name, ms) = (&provider.name, elapsed.as_millis());
+        // Their address lists no models, and only a paid call would try the credential.
+        let lists_nothing = matches!(provider.format, Format::Bedrock | Format::Vertex);
         let verdict = match result {
+            Ok(_) if lists_nothing => {
+                reachable += 1;
+                format!("answers ({ms} ms); its credential was not tried")
+            }
             Ok(200..=299) => {
                 reachable += 1;
                 format!("ok ({ms} ms)")
