@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod dialects;
 mod errors;
+mod faults;
 mod formats;
 mod layers;
 mod ledger;

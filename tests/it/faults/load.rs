@@ -1,0 +1,1 @@
+//! More work than there is room for, and upstreams that cannot take it.

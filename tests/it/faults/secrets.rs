@@ -1,0 +1,1 @@
+//! Secrets and prompts appear in no log, metric, error or file.

@@ -1,0 +1,1 @@
+//! Files, disks, databases, signals and clocks that misbehave.

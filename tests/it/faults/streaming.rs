@@ -1,0 +1,1 @@
+//! Streams that break, stall, lie or are left.

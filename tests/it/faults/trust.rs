@@ -1,0 +1,1 @@
+//! Whom a credential is sent to, and what of a caller reaches a provider.

@@ -1,0 +1,1 @@
+//! Upstreams that refuse, fail, lie or are not there.
