@@ -2,6 +2,7 @@
 //!
 //! [`router`] has every path on one page, [`edge`] every layer in one list.
 
+pub mod caller;
 pub mod chat;
 pub mod edge;
 pub mod error;

@@ -19,6 +19,9 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use futures_util::FutureExt;
 
+use crate::admission::Caller;
+use crate::admission::gate::Gate;
+use crate::admission::lobby::Stay;
 use crate::cache::Cache;
 use crate::cache::key::Key;
 use crate::catalog::Provider;
@@ -32,6 +35,8 @@ use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
 use crate::rank::needs::Needs;
 use crate::rank::plan::{Impossible, Question, plan};
+use crate::rank::reason::Reason;
+use crate::rank::score::Availability;
 use crate::rank::select::Selection;
 use draft::{Draft, Leaving};
 use error::Error;
@@ -56,6 +61,8 @@ pub struct Inbound {
     /// `cache-control: no-cache`: do not read, but write.
     pub refresh: bool,
     pub delivery: Arc<Delivery>,
+    /// Whom fairness counts this request for.
+    pub caller: Caller,
 }
 
 /// What the caller has been told before there was an answer. Decides what a row says about a request that gets none.
@@ -92,6 +99,7 @@ pub struct Gateway {
     cache: ArcSwap<Cache>,
     flights: Arc<Flights>,
     recall: Arc<Recall>,
+    gate: Arc<Gate>,
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
@@ -103,6 +111,7 @@ impl Gateway {
     pub fn new(snapshot: Snapshot, ledger: Ledger) -> Self {
         Self {
             cache: ArcSwap::from_pointee(Cache::new(&snapshot.settings.cache)),
+            gate: Gate::new(snapshot.settings.overload.clone()),
             rules: ArcSwap::from_pointee(snapshot),
             dispatcher: Dispatcher::default(),
             flights: Arc::new(Flights::default()),
@@ -124,6 +133,7 @@ impl Gateway {
         if old.settings.cache != snapshot.settings.cache {
             self.cache.store(Arc::new(Cache::new(&snapshot.settings.cache)));
         }
+        self.gate.configure(snapshot.settings.overload.clone());
         self.dispatcher.fleet.forgive_credentials();
         self.rules.store(Arc::new(snapshot));
     }
@@ -135,6 +145,17 @@ impl Gateway {
 
     pub fn is_in_flight(&self, id: &str) -> bool {
         self.drafts.contains_key(id)
+    }
+
+    /// Requests that have a place, that wait for one here, and that wait for one at a provider.
+    pub fn occupancy(&self) -> (u32, usize, usize) {
+        let (in_flight, queued) = self.gate.occupancy();
+        (in_flight, queued, self.dispatcher.fleet.lobby.len())
+    }
+
+    /// Refuses a request that has no chance of a place, before its body is read.
+    pub fn check_room(&self, caller: Caller) -> Result<(), Error> {
+        self.gate.check(caller).map_err(Error::from)
     }
 
     /// A request that could not even be read is a row too.
@@ -157,6 +178,15 @@ impl Gateway {
         let rules = self.rules();
         let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
+        match self.gate.enter(inbound.caller).await {
+            Ok(permit) => draft.admitted(permit),
+            Err(shed) => {
+                leaving.stays();
+                let error = Error::from(shed);
+                draft.refused(&error);
+                return Err(error);
+            }
+        }
         inbound.request.recalled = self.recall.look_up(&inbound.partition, &inbound.request);
         let result = self.answer(&rules, Arc::new(inbound), &draft).await;
         leaving.stays();
@@ -283,16 +313,60 @@ impl Gateway {
         draft: &Arc<Draft>,
         store: Option<(Key, Arc<Cache>)>,
     ) -> Result<Source, Error> {
-        let explanation = Arc::new(self.decide(rules, inbound, selection));
-        draft.decided(&explanation);
-        match explanation.plan.impossible() {
-            None => {}
-            Some(Impossible::NoCandidate) => return Err(Error::NoCandidate(explanation)),
-            Some(Impossible::Context) => return Err(Error::ContextLength(explanation)),
-            Some(Impossible::Unavailable { retry_after }) => {
-                return Err(Error::Unavailable { retry_after, explanation });
+        let mut stay = Stay::begin(inbound.caller, &rules.settings.overload);
+        loop {
+            let explanation = Arc::new(self.decide(rules, inbound, selection));
+            draft.decided(&explanation);
+            let refused = match explanation.plan.impossible() {
+                None => match self.dispatch(rules, inbound, &explanation, draft, store.clone()).await {
+                    Ok(source) => return Ok(source),
+                    Err(error) => error,
+                },
+                Some(Impossible::NoCandidate) => Error::NoCandidate(explanation),
+                Some(Impossible::Context) => Error::ContextLength(explanation),
+                Some(Impossible::Unavailable { retry_after }) => Error::Unavailable { retry_after, explanation },
+            };
+            // Nobody was asked, and somebody has only too much to do: a place will become free.
+            let Error::Unavailable { explanation, .. } = &refused else { return Err(refused) };
+            let crowded = self.crowded(rules, explanation);
+            if crowded.is_empty() {
+                return Err(refused);
+            }
+            let missed = || self.crowded(rules, explanation).len() < crowded.len();
+            let wait = self.dispatcher.fleet.lobby.wait(&mut stay, &rules.settings.overload, crowded.clone(), missed);
+            if wait.await.is_err() {
+                return Err(refused);
             }
         }
+    }
+
+    /// The providers in a plan that have as many requests as they may take.
+    fn crowded(&self, rules: &Snapshot, explanation: &Explanation) -> Arc<[Arc<str>]> {
+        let now = Instant::now();
+        let plan = &explanation.plan;
+        let candidates = plan.candidates.iter().map(|candidate| &candidate.target);
+        let full = plan.excluded.iter().filter(|excluded| matches!(excluded.reason, Reason::Full { .. }));
+        let mut names: Vec<Arc<str>> = candidates
+            .chain(full.map(|excluded| &excluded.target))
+            .filter(|target| {
+                let vitals = self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
+                matches!(vitals.availability, Availability::Full { .. })
+            })
+            .map(|target| target.provider.name.clone())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into()
+    }
+
+    async fn dispatch(
+        &self,
+        rules: &Snapshot,
+        inbound: &Arc<Inbound>,
+        explanation: &Arc<Explanation>,
+        draft: &Arc<Draft>,
+        store: Option<(Key, Arc<Cache>)>,
+    ) -> Result<Source, Error> {
         let policy = |provider: &Provider| rules.policy(provider);
         let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
         let errand = Errand {
@@ -304,7 +378,9 @@ impl Gateway {
             max_latency: inbound.hints.max_latency,
             deadline,
             require_parameters: inbound.hints.require_parameters,
+            hedge: &rules.settings.hedge,
         };
+        let explanation = explanation.clone();
         match self.dispatcher.run(&errand).await {
             Ok(delivered) => {
                 let (inbound, recall) = (inbound.clone(), &self.recall);

@@ -10,6 +10,7 @@ pub mod resilience; // breaker, backoff, budgets: time is an argument
 
 pub mod catalog; // providers, models, prices, skills, speeds
 
+pub mod admission; // may it in, now: places, queues, early refusals
 pub mod cache; // identical requests are answered once
 pub mod classify; // a prompt's task
 pub mod ingress; // the other dialects that callers speak

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod failure;
 pub mod framing;
 pub mod gemini;
+pub mod headroom;
 mod media;
 pub mod ollama;
 pub mod openai;

@@ -3,6 +3,7 @@
 //! [`select`] turns a model name into groups of targets, [`plan`] filters and orders them. The same function answers
 //! `POST /v1/route`, `stepwell route` and the real thing, so that what is explained is what happens.
 
+mod balance;
 pub mod explain;
 pub mod hints;
 pub mod needs;

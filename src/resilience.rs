@@ -1,4 +1,4 @@
-//! Staying up: breaker, cool-down, backoff, retry budget, moving averages.
+//! Staying up: breaker, cool-down, backoff, retry budget, adaptive limit, moving averages.
 //!
 //! Nothing here knows what it protects, does I/O or reads a clock: `now` and random numbers are arguments, so every
 //! state machine can be tested tick by tick.
@@ -7,4 +7,5 @@ pub mod backoff;
 pub mod breaker;
 pub mod cooldown;
 pub mod ewma;
+pub mod limit;
 pub mod window;

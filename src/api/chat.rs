@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
 
+use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use super::speech::{Heard, Speech};
@@ -26,23 +27,25 @@ use crate::operations::Operations;
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&gateway, &operations, &headers, body, Speech::Chat).await
+    answer(&gateway, &operations, &caller, &headers, body, Speech::Chat).await
 }
 
 /// Answers one request in the dialect in which it was asked. All dialects share this path.
 pub async fn answer(
     gateway: &Arc<Gateway>,
     operations: &Operations,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
     speech: Speech,
 ) -> Response {
     let began = Instant::now();
     let id = request_id(headers).to_owned();
-    let (inbound, writer, mut warnings) = match heard(gateway, headers, body, began, speech).await {
+    let (inbound, writer, mut warnings) = match heard(gateway, caller, headers, body, began, speech).await {
         Ok(heard) => heard,
         Err(unread) => {
             let error = ApiError::from(unread);
@@ -112,18 +115,29 @@ impl From<Unread> for ApiError {
 }
 
 /// Reads and validates a chat request.
-pub async fn inbound(gateway: &Gateway, headers: &HeaderMap, body: Body, began: Instant) -> Result<Inbound, Unread> {
-    heard(gateway, headers, body, began, Speech::Chat).await.map(|(inbound, ..)| inbound)
+pub async fn inbound(
+    gateway: &Gateway,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+    began: Instant,
+) -> Result<Inbound, Unread> {
+    heard(gateway, caller, headers, body, began, Speech::Chat).await.map(|(inbound, ..)| inbound)
 }
 
 async fn heard(
     gateway: &Gateway,
+    caller: &Caller,
     headers: &HeaderMap,
-    body: Body,
+    mut body: Body,
     began: Instant,
     speech: Speech,
 ) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
     let limit = gateway.rules().settings.server.body_limit.0;
+    if let Err(error) = gateway.check_room(caller.line) {
+        discard(&mut body).await;
+        return Err(error.into());
+    }
     let body = read(headers, body, limit).await?;
     let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
@@ -139,7 +153,8 @@ async fn heard(
         id: request_id(headers).into(),
         began,
         began_unix_ms: jiff::Timestamp::now().as_millisecond(),
-        partition: "".into(),
+        partition: caller.partition.clone(),
+        caller: caller.line,
         no_store: says("no-store"),
         refresh: says("no-cache"),
         delivery: Arc::default(),

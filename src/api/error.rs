@@ -9,7 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::gateway::error::Error;
+use crate::gateway::error::{Error, SHED_RETRY};
 use crate::provider::failure::{Failure, FailureKind};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -122,6 +122,7 @@ impl From<&Error> for ApiError {
             Error::UnknownModel(_) => api.param = Some("model".to_owned()),
             Error::ContextLength(_) => api.param = Some("messages".to_owned()),
             Error::NoCandidate(_) => {}
+            Error::Shed(_) => api.retry_after_seconds = Some(ceil(SHED_RETRY)),
             Error::Unavailable { retry_after, .. } => api.retry_after_seconds = Some(ceil(*retry_after)),
             Error::Upstream { failure, attempts, retry_after, .. } => {
                 api.param.clone_from(&failure.param);

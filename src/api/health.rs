@@ -41,6 +41,8 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let rules = shared.gateway.rules();
     let ledger = shared.gateway.ledger.health();
     let reload = shared.operations.reload();
+    let (in_flight, queued, waiting_for_provider) = shared.gateway.occupancy();
+    let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
     let degraded =
         reload.error.is_some() || ledger.last_error.is_some() || ledger.crowded || usable(&shared.gateway, &rules) == 0;
     Json(json!({
@@ -56,6 +58,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
             "error": reload.error,
         },
         "ledger": ledger,
+        "load": load,
         "cached_answers": shared.gateway.cached_answers(),
     }))
 }

@@ -9,14 +9,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 
+use super::caller::Caller;
 use super::chat::inbound;
 use super::edge::request_id;
 use super::error::ApiError;
 use crate::gateway::Gateway;
 
-pub async fn route(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
+pub async fn route(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let result = async {
-        let inbound = inbound(&gateway, &headers, body, Instant::now()).await?;
+        let inbound = inbound(&gateway, &caller, &headers, body, Instant::now()).await?;
         gateway.route(&inbound).map_err(ApiError::from)
     };
     match result.await {

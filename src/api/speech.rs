@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue};
 use serde_json::json;
 
+use super::caller::Caller;
 use super::chat::answer;
 use super::edge::request_id;
 use super::error::ApiError;
@@ -72,37 +73,41 @@ impl Speech {
 pub async fn messages(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&gateway, &operations, &headers, body, Speech::Messages).await
+    answer(&gateway, &operations, &caller, &headers, body, Speech::Messages).await
 }
 
 pub async fn responses(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&gateway, &operations, &headers, body, Speech::Responses).await
+    answer(&gateway, &operations, &caller, &headers, body, Speech::Responses).await
 }
 
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&gateway, &operations, &headers, body, Speech::Completions).await
+    answer(&gateway, &operations, &caller, &headers, body, Speech::Completions).await
 }
 
 pub async fn embeddings(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(&gateway, &operations, &headers, body, Speech::Embeddings).await
+    answer(&gateway, &operations, &caller, &headers, body, Speech::Embeddings).await
 }
 
 /// `POST /v1/messages/count_tokens`: counted here, exactly for OpenAI's current models and closely for others; no

@@ -35,6 +35,7 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
         began: Instant::now(),
         began_unix_ms: 0,
         partition: "".into(),
+        caller: Default::default(),
         no_store: true,
         refresh: false,
         delivery: std::sync::Arc::default(),

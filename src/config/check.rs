@@ -9,20 +9,8 @@ use super::sections;
 use super::settings::{Settings, Upstream};
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 12] = [
-    "overload",
-    "auth",
-    "tiers",
-    "budgets",
-    "shared",
-    "queue",
-    "jobs",
-    "rollout",
-    "experiments",
-    "hedge",
-    "ensemble",
-    "telemetry",
-];
+const LATER: [&str; 10] =
+    ["auth", "tiers", "budgets", "shared", "queue", "jobs", "rollout", "experiments", "ensemble", "telemetry"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -65,6 +53,9 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
         aliases(&item, &settings, &broken);
     }
     settings.when_impossible = file.section("hints").map(sections::hints).unwrap_or_default();
+    settings.overload = file.section("overload").map(sections::overload).unwrap_or_default();
+    settings.hedge = file.section("hedge").map(sections::hedge).unwrap_or_default();
+    settings.health_checks = file.section("health_checks").map(sections::health_checks).unwrap_or_default();
     settings.cache = file.section("cache").map(sections::cache).unwrap_or_default();
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();

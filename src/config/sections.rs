@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::problem::closest;
 use super::reader::{Item, Section, set};
 use super::settings::{Level, LogFormat, Logging, Server, Storage, Upstream};
+use crate::admission;
 use crate::cache;
 use crate::classify::settings::{Pattern, Settings as Tasks, TaskSettings, check_pattern};
-use crate::dispatch::settings::{Retry, Timeouts};
+use crate::dispatch::settings::{HealthChecks, Hedge, HedgeAfter, Retry, Timeouts};
 use crate::rank::settings::{Alias, Settings as Routing, Strategy, Weights, WhenImpossible};
 use crate::resilience::breaker;
 
@@ -165,6 +166,50 @@ fn timeouts(mut section: Section<'_>, timeouts: &mut Timeouts) {
         }
     }
     section.finish();
+}
+
+pub(super) fn overload(mut section: Section<'_>) -> admission::settings::Settings {
+    let mut overload = admission::settings::Settings::default();
+    set(&mut overload.max_in_flight, section.count("max_in_flight", 1..=1_000_000).map(|count| count.0 as u32));
+    set(&mut overload.queue, section.count("queue", 0..=100_000).map(|count| count.0 as u32));
+    set(&mut overload.queue_timeout, section.span("queue_timeout", Duration::ZERO..=10 * MINUTE));
+    section.finish();
+    overload
+}
+
+pub(super) fn hedge(mut section: Section<'_>) -> Hedge {
+    let mut hedge = Hedge::default();
+    set(&mut hedge.enabled, section.flag("enabled"));
+    let after = section.get("after").and_then(|item| match item.text()? {
+        "p95" => Some(HedgeAfter::P95),
+        text => match crate::units::duration(text) {
+            Ok(after) if (MILLISECOND..=MINUTE).contains(&after) => Some(HedgeAfter::Fixed(after)),
+            _ => {
+                item.problem(format!("{} is neither p95 nor a duration from 1ms to 1m", item.shown()));
+                None
+            }
+        },
+    });
+    set(&mut hedge.after, after);
+    let budget = section.get("budget").and_then(|item| {
+        let share = item.share()?;
+        if share.0 > 0.2 {
+            item.problem("more than 20% would multiply the traffic; hedging is for the slowest few requests");
+        }
+        Some(share)
+    });
+    set(&mut hedge.budget, budget);
+    section.finish();
+    hedge
+}
+
+pub(super) fn health_checks(mut section: Section<'_>) -> HealthChecks {
+    let mut checks = HealthChecks::default();
+    set(&mut checks.enabled, section.flag("enabled"));
+    set(&mut checks.interval, section.span("interval", SECOND..=HOUR));
+    set(&mut checks.timeout, section.span("timeout", 10 * MILLISECOND..=MINUTE));
+    section.finish();
+    checks
 }
 
 pub(super) fn cache(mut section: Section<'_>) -> cache::settings::Settings {

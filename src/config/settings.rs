@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{Provider, Target};
-use crate::dispatch::settings::{Retry, Timeouts};
+use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::units::{Size, Span};
-use crate::{cache, classify, rank};
+use crate::{admission, cache, classify, rank};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -29,6 +29,9 @@ pub struct Settings {
     pub upstream: Upstream,
     /// By provider, where the file says something else than for all.
     pub overrides: BTreeMap<String, Upstream>,
+    pub overload: admission::settings::Settings,
+    pub hedge: Hedge,
+    pub health_checks: HealthChecks,
     pub cache: cache::settings::Settings,
     pub server: Server,
     pub storage: Storage,

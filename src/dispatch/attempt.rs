@@ -11,6 +11,7 @@ use crate::catalog::Target;
 use crate::chat::{Assembly, Request, Response};
 use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
+use crate::provider::headroom::Headroom;
 use crate::provider::transport::{Incoming, Transport};
 
 /// Enough of an error answer to read its reason.
@@ -22,6 +23,14 @@ const ERROR_PATIENCE: Duration = Duration::from_secs(1);
 pub enum Answer {
     Whole(Box<Response>),
     Stream(Box<OpenStream>),
+}
+
+/// What one try brought beside its answer.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// What the provider's format could not say.
+    pub warnings: Vec<String>,
+    pub headroom: Headroom,
 }
 
 /// The limits of one try.
@@ -43,9 +52,9 @@ pub async fn attempt(
     request: &Request,
     task: &str,
     limits: Limits,
-    warnings: &mut Vec<String>,
+    heard: &mut Heard,
 ) -> Result<Answer, Failure> {
-    let answer = exchange(transport, target, policy, request, task, limits, warnings).await;
+    let answer = exchange(transport, target, policy, request, task, limits, heard).await;
     answer.map_err(|failure| failure.without_secrets(&target.provider))
 }
 
@@ -56,7 +65,7 @@ async fn exchange(
     request: &Request,
     task: &str,
     limits: Limits,
-    warnings: &mut Vec<String>,
+    heard: &mut Heard,
 ) -> Result<Answer, Failure> {
     let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
@@ -74,7 +83,7 @@ async fn exchange(
         let left_out = outgoing.warnings.join("; ");
         return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
     }
-    warnings.append(&mut outgoing.warnings);
+    heard.warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;
@@ -87,13 +96,15 @@ async fn exchange(
     let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
     let without_token = |failure: Failure| if bearer.is_empty() { failure } else { failure.without(&bearer) };
     let incoming = timeout_at(first_token, transport.send(outgoing, connect)).await.map_err(late)??;
+    let now_unix = jiff::Timestamp::now().as_second();
+    heard.headroom = Headroom::read(&incoming.headers, now_unix);
 
     if !incoming.status.is_success() {
         let (status, headers) = (incoming.status, incoming.headers.clone());
         let body = timeout_at(first_token.min(Instant::now() + ERROR_PATIENCE), incoming.head(ERROR_BYTES))
             .await
             .unwrap_or_default();
-        let mut failure = adapter.failure(status, &headers, &body, jiff::Timestamp::now().as_second());
+        let mut failure = adapter.failure(status, &headers, &body, now_unix);
         if status.is_redirection() {
             failure = Failure {
                 status: Some(status.as_u16()),

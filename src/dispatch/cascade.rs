@@ -7,18 +7,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::attempt::{Answer, Limits, attempt};
+use super::attempt::{Answer, Heard, Limits, attempt};
 use super::fleet::{self, Fleet, Ticket};
-use super::settings::Policy;
+use super::settings::{Hedge, Policy};
 use super::trail::Trail;
 use crate::catalog::{Provider, Target};
 use crate::chat::Request;
 use crate::provider::failure::{Failure, FailureKind, Verdict};
 use crate::provider::transport::Transport;
 use crate::rank::plan::{Candidate, Plan};
-use crate::resilience::backoff;
+use crate::resilience::backoff::{self, Budget};
 
 /// Until the first token while another candidate is left (DESIGN section 10).
 const SOFT_FIRST_TOKEN: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ const PATIENCE: u32 = 2;
 pub struct Dispatcher {
     pub fleet: Fleet,
     pub transport: Transport,
+    /// What hedges may still be spent.
+    pub(super) hedges: Mutex<Option<Budget>>,
 }
 
 /// One request to be answered.
@@ -46,6 +49,7 @@ pub struct Errand<'a> {
     pub deadline: Instant,
     /// The hint `provider.require_parameters`.
     pub require_parameters: bool,
+    pub hedge: &'a Hedge,
 }
 
 /// An answer, and who gave it.
@@ -89,6 +93,23 @@ fn passes(kind: FailureKind) -> bool {
     !verdict.callers_fault && (verdict.retry_here || matches!(kind, FailureKind::Timeout | FailureKind::Stalled))
 }
 
+/// One try at one candidate, permitted.
+pub(super) struct Try<'a> {
+    pub candidate: &'a Candidate,
+    pub policy: &'a Policy,
+    pub ticket: Ticket,
+    /// Somebody else could be asked after it.
+    pub others_left: bool,
+}
+
+/// How it ended.
+pub(super) struct Tried<'a> {
+    pub made: Try<'a>,
+    pub result: Result<Answer, Failure>,
+    pub heard: Heard,
+    pub now: Instant,
+}
+
 enum Step {
     Next,
     Again(Duration),
@@ -100,7 +121,6 @@ impl Dispatcher {
     pub async fn run(&self, errand: &Errand<'_>) -> Result<Delivered, Defeat> {
         let candidates = &errand.plan.candidates;
         let mut defeat = Defeat { failure: None, target: None };
-        let mut warnings = Vec::new();
         let mut tried = 0;
         // Set by a context-length failure: only larger windows can help.
         let mut window_above = 0;
@@ -115,55 +135,57 @@ impl Dispatcher {
             let policy = (errand.policy)(&candidate.target.provider);
             let others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
             let mut retries = 0;
-            while let Some(mut ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
+            while let Some(ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
                 if retries == 0 {
                     tried += 1;
                 }
-                let limits = Limits {
-                    first_token: first_token_limit(candidate, policy, errand, others_left),
-                    deadline: errand.deadline,
-                    require_parameters: errand.require_parameters,
+                let first = Try { candidate, policy, ticket, others_left };
+                let ended = if errand.hedge.enabled && tried == 1 && retries == 0 {
+                    let second = waiting.front().copied().filter(|_| others_left);
+                    self.hedge(errand, first, second).await
+                } else {
+                    [Some(self.make(errand, first).await), None]
                 };
-                let started = ticket.started;
-                warnings.clear();
-                let trying = errand.trail.begin(&candidate.target, started);
-                let result = attempt(
-                    &self.transport,
-                    &candidate.target,
-                    policy,
-                    errand.request,
-                    errand.task,
-                    limits,
-                    &mut warnings,
-                )
-                .await;
-                let now = Instant::now();
-                let failure = match result {
-                    Ok(answer) => {
-                        if matches!(answer, Answer::Stream(_)) {
-                            ticket.first_token(now.into_std());
-                        }
-                        trying.ended(now.into_std(), Some(200), None);
-                        let target = candidate.target.clone();
-                        return Ok(Delivered { answer, target, ticket, first_token: now, warnings });
+                let mut step = Step::Next;
+                for Tried { made: Try { candidate: asked, mut ticket, policy, .. }, result, heard, now } in
+                    ended.into_iter().flatten()
+                {
+                    if asked.target.id != candidate.target.id {
+                        // A hedge took the next place in the plan.
+                        waiting.retain(|other| other.target.id != asked.target.id);
+                        tried += 1;
                     }
-                    Err(failure) => failure,
-                };
-                trying.ended(now.into_std(), None, Some(&failure));
-                let opened = ticket.failed(now.into_std(), &failure);
-                drop(ticket);
-                report(candidate, &failure, opened, others_left);
-                let step = self.decide(&failure, candidate, policy, errand, others_left, retries);
-                if failure.kind == FailureKind::ContextLength {
-                    window_above = window_above.max(candidate.target.model.context.unwrap_or(0));
-                }
-                if failure.kind == FailureKind::Connect {
-                    // Nobody is there: the provider's other models come after everybody else's.
-                    let same = |other: &&Candidate| other.target.provider.name == candidate.target.provider.name;
-                    waiting.make_contiguous().sort_by_key(same);
-                }
-                if defeat.yields_to(&failure, &candidate.target) {
-                    defeat = Defeat { failure: Some(failure), target: Some(candidate.target.clone()) };
+                    let failure = match result {
+                        Ok(answer) => {
+                            if matches!(answer, Answer::Stream(_)) {
+                                ticket.first_token(now.into_std());
+                            }
+                            let target = asked.target.clone();
+                            return Ok(Delivered {
+                                answer,
+                                target,
+                                ticket,
+                                first_token: now,
+                                warnings: heard.warnings,
+                            });
+                        }
+                        Err(failure) => failure,
+                    };
+                    let opened = ticket.failed(now.into_std(), &failure);
+                    drop(ticket);
+                    report(asked, &failure, opened, others_left);
+                    step = self.decide(&failure, asked, policy, errand, others_left, retries);
+                    if failure.kind == FailureKind::ContextLength {
+                        window_above = window_above.max(asked.target.model.context.unwrap_or(0));
+                    }
+                    if failure.kind == FailureKind::Connect {
+                        // Nobody is there: the provider's other models come after everybody else's.
+                        let same = |other: &&Candidate| other.target.provider.name == asked.target.provider.name;
+                        waiting.make_contiguous().sort_by_key(same);
+                    }
+                    if defeat.yields_to(&failure, &asked.target) {
+                        defeat = Defeat { failure: Some(failure), target: Some(asked.target.clone()) };
+                    }
                 }
                 match step {
                     Step::Next => break,
@@ -176,6 +198,25 @@ impl Dispatcher {
             }
         }
         Err(defeat)
+    }
+
+    /// Makes one try, and notes how it ended. Dropped in the middle it is noted as abandoned.
+    pub(super) async fn make<'a>(&self, errand: &Errand<'a>, made: Try<'a>) -> Tried<'a> {
+        let Try { candidate, policy, ticket, others_left } = &made;
+        let limits = Limits {
+            first_token: first_token_limit(candidate, policy, errand, *others_left),
+            deadline: errand.deadline,
+            require_parameters: errand.require_parameters,
+        };
+        let trying = errand.trail.begin(&candidate.target, ticket.started);
+        let mut heard = Heard::default();
+        let (target, request) = (&candidate.target, errand.request);
+        let result = attempt(&self.transport, target, policy, request, errand.task, limits, &mut heard).await;
+        let now = Instant::now();
+        ticket.headroom(now.into_std(), &heard.headroom);
+        let status = result.as_ref().ok().map(|_| 200);
+        trying.ended(now.into_std(), status, result.as_ref().err());
+        Tried { made, result, heard, now }
     }
 
     fn decide(

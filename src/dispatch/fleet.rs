@@ -8,18 +8,23 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use super::settings::Policy;
+use crate::admission::lobby::Lobby;
 use crate::catalog::{Target, TargetId};
 use crate::provider::failure::{Blow, Failure, FailureKind, Pause};
-use crate::rank::score::{Availability, Vitals};
+use crate::provider::headroom::Headroom;
+use crate::rank::score::{Availability, Room, Vitals};
 use crate::resilience::backoff::Budget;
 use crate::resilience::breaker::{Breaker, Outcome, Pass, State};
 use crate::resilience::cooldown::CoolDown;
-use crate::resilience::ewma::{Mean, Peak};
+use crate::resilience::ewma::{Latency, Mean, Penalty, Recent};
+use crate::resilience::limit::Limit;
 
 #[derive(Default)]
 pub struct Fleet {
     stations: DashMap<TargetId, Arc<Station>>,
     providers: DashMap<Arc<str>, Arc<Dock>>,
+    /// Requests that wait for a place at a provider.
+    pub lobby: Arc<Lobby>,
 }
 
 /// One target.
@@ -31,16 +36,48 @@ struct Station {
 struct Live {
     breaker: Breaker,
     cool_down: CoolDown,
-    first_token: Peak,
+    first_token: Latency,
+    /// The last times to the first token of streams, and to the whole of plain answers: for a hedge's delay.
+    recent: Recent,
+    recent_whole: Recent,
     tokens_per_second: Mean,
+    penalty: Penalty,
+    rate: Rate,
+    /// When it was asked last; `None` if never.
+    asked: Option<Instant>,
+}
+
+/// What the provider said it would still take, and what it was sent since.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    requests: Option<Left>,
+    tokens: Option<Left>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    amount: u64,
+    until: Instant,
+}
+
+impl Rate {
+    fn room(&self, now: Instant) -> Room {
+        let left = |left: Option<Left>| left.filter(|left| left.until > now);
+        let (requests, tokens) = (left(self.requests), left(self.tokens));
+        Room { requests: requests.map(|left| left.amount), tokens: tokens.map(|left| left.amount) }
+    }
 }
 
 /// One provider.
 struct Dock {
+    name: Arc<str>,
+    lobby: Arc<Lobby>,
     pending: AtomicU32,
     retries: Mutex<Budget>,
     /// The account is out, with all its models.
     cool_down: Mutex<CoolDown>,
+    /// How many at once it has been found to take.
+    limit: Mutex<Limit>,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -60,8 +97,13 @@ impl Fleet {
             let live = Live {
                 breaker: Breaker::new(now),
                 cool_down: CoolDown::default(),
-                first_token: Peak::default(),
+                first_token: Latency::default(),
+                recent: Recent::default(),
+                recent_whole: Recent::default(),
                 tokens_per_second: Mean::default(),
+                penalty: Penalty::default(),
+                rate: Rate::default(),
+                asked: None,
             };
             Arc::new(Station { live: Mutex::new(live), pending: AtomicU32::new(0) })
         };
@@ -74,9 +116,12 @@ impl Fleet {
         }
         let fresh = || {
             Arc::new(Dock {
+                name: provider.clone(),
+                lobby: self.lobby.clone(),
                 pending: AtomicU32::new(0),
                 retries: Mutex::new(Budget::new(now)),
                 cool_down: Mutex::default(),
+                limit: Mutex::default(),
             })
         };
         self.providers.entry(provider.clone()).or_insert_with(fresh).clone()
@@ -110,19 +155,17 @@ impl Fleet {
                     Availability::Open { remaining: PROBE_WAIT, cause: "a probe is in flight".to_owned() }
                 }
                 State::HalfOpen => Availability::HalfOpen,
-                State::Closed if self.is_full(target, now) => Availability::Full,
-                State::Closed => Availability::Closed,
+                State::Closed => self.full(target, now).unwrap_or_default(),
             }
         };
         let speed = &target.model.speed;
-        let first_token = live.first_token.seconds();
-        let pace = live.tokens_per_second.get();
+        let first_token = live.first_token.expected(now, speed.first_token.as_secs_f64());
         let vitals = Vitals {
-            first_token: first_token
-                .map(|seconds| blend(speed.first_token.as_secs_f64(), seconds, live.first_token.samples))
-                .map(Duration::from_secs_f64),
-            tokens_per_second: pace.map(|pace| blend(speed.tokens_per_second, pace, live.tokens_per_second.samples)),
+            first_token: first_token.map(Duration::from_secs_f64),
+            tokens_per_second: live.tokens_per_second.expected(speed.tokens_per_second),
             pending: station.pending.load(Ordering::Relaxed),
+            penalty: Duration::from_secs_f64(live.penalty.at(now)),
+            room: live.rate.room(now),
             availability,
         };
         let cause = match &vitals.availability {
@@ -132,28 +175,38 @@ impl Fleet {
         Status { vitals, opened: live.breaker.opened(), cause }
     }
 
-    fn is_full(&self, target: &Target, now: Instant) -> bool {
-        let Some(limit) = target.provider.max_concurrency else { return false };
-        self.dock(&target.provider.name, now).pending.load(Ordering::Relaxed) as usize >= limit
+    /// [`Availability::Full`] if the target's provider has as many requests as it may or can take.
+    fn full(&self, target: &Target, now: Instant) -> Option<Availability> {
+        let dock = self.providers.get(&target.provider.name)?;
+        dock.full(target.provider.max_concurrency, dock.pending.load(Ordering::SeqCst), now)
     }
 
     /// Asks to send one request to a target. `None` if it has become unavailable since the plan was made.
     pub fn begin(&self, target: &Arc<Target>, policy: &Policy, now: Instant) -> Option<Ticket> {
         let (station, dock) = (self.station(&target.id, now), self.dock(&target.provider.name, now));
         // The provider's place is taken first: it can be given back, a probe that never left cannot be judged.
-        let taken = dock.pending.fetch_add(1, Ordering::Relaxed) as usize;
-        if target.provider.max_concurrency.is_some_and(|limit| taken >= limit) {
-            dock.pending.fetch_sub(1, Ordering::Relaxed);
+        let taken = dock.pending.fetch_add(1, Ordering::SeqCst);
+        if dock.full(target.provider.max_concurrency, taken, now).is_some() {
+            // Took nobody's place: nobody is woken.
+            dock.pending.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
         let pass = if dock.cooling(now).is_some() {
             None
         } else {
             let mut live = station.live.lock();
-            if live.cool_down.active(now).is_some() { None } else { live.breaker.admit(&policy.breaker, now) }
+            let pass =
+                if live.cool_down.active(now).is_some() { None } else { live.breaker.admit(&policy.breaker, now) };
+            if pass.is_some() {
+                live.asked = Some(now);
+                if let Some(left) = &mut live.rate.requests {
+                    left.amount = left.amount.saturating_sub(1);
+                }
+            }
+            pass
         };
         let Some(pass) = pass else {
-            dock.pending.fetch_sub(1, Ordering::Relaxed);
+            dock.leave(target.provider.max_concurrency);
             return None;
         };
         station.pending.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +226,15 @@ impl Fleet {
     pub fn admits(&self, target: &Target, policy: &Policy, at: Instant) -> bool {
         let vitals = self.vitals(target, policy, at);
         matches!(vitals.availability, Availability::Closed | Availability::HalfOpen)
+    }
+
+    /// What 95 % of a target's last answers did not exceed: until the first token of a stream, or the whole of a plain
+    /// one. `None` before 20 of them were seen.
+    pub fn usual_wait(&self, target: &Target, stream: bool) -> Option<Duration> {
+        let station = self.stations.get(&target.id)?.clone();
+        let live = station.live.lock();
+        let recent = if stream { &live.recent } else { &live.recent_whole };
+        recent.p95().map(Duration::from_secs_f64)
     }
 
     /// Takes one retry from a provider's budget.
@@ -199,16 +261,37 @@ impl Dock {
         let cool_down = self.cool_down.lock();
         cool_down.active(now).map(|until| (until, cool_down.cause))
     }
+
+    /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
+    fn leave(&self, max_concurrency: Option<usize>) {
+        let before = self.pending.fetch_sub(1, Ordering::SeqCst);
+        if self.lobby.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let room = |pending| self.full(max_concurrency, pending, now).is_none();
+        for pending in [before.saturating_sub(1), before] {
+            if room(pending) {
+                self.lobby.freed(&self.name);
+            }
+        }
+    }
+
+    /// [`Availability::Full`] with `pending` requests. The configured bulkhead and the learned limit both hold.
+    fn full(&self, max_concurrency: Option<usize>, pending: u32, now: Instant) -> Option<Availability> {
+        let configured = max_concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let learned = self.limit.lock().current(now);
+        match (configured, learned) {
+            (Some(limit), _) if pending >= limit => Some(Availability::Full { limit, learned: false }),
+            (_, Some(limit)) if pending >= limit => Some(Availability::Full { limit, learned: true }),
+            _ => None,
+        }
+    }
 }
 
-/// The first guess counts as this many measurements, so that one lucky or unlucky answer does not decide.
-const GUESS_WEIGHT: f64 = 4.0;
-
-/// A guess, replaced by measurements as they come in.
-fn blend(guess: f64, measured: f64, samples: u64) -> f64 {
-    let share = samples as f64 / (samples as f64 + GUESS_WEIGHT);
-    guess * (1.0 - share) + measured * share
-}
+/// What a failure adds to a target's load, in seconds: at least so much that a fast refusal never looks attractive.
+const LEAST_PENALTY: f64 = 1.0;
+const MOST_PENALTY: f64 = 30.0;
 
 /// How long others are told to wait while a probe is out.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
@@ -229,7 +312,20 @@ impl Ticket {
     /// The first token of a stream has arrived.
     pub fn first_token(&self, now: Instant) {
         let seconds = now.saturating_duration_since(self.started).as_secs_f64();
-        self.station.live.lock().first_token.record(now, seconds);
+        {
+            let mut live = self.station.live.lock();
+            live.first_token.record(now, seconds);
+            live.recent.record(seconds);
+        }
+        self.dock.limit.lock().succeeded(self.dock.pending.load(Ordering::Relaxed));
+    }
+
+    /// What the provider said it would still take.
+    pub fn headroom(&self, now: Instant, headroom: &Headroom) {
+        let left = |said: &crate::provider::headroom::Left| Left { amount: said.remaining, until: now + said.reset };
+        let mut live = self.station.live.lock();
+        live.rate.requests = headroom.requests.as_ref().map(left).or(live.rate.requests);
+        live.rate.tokens = headroom.tokens.as_ref().map(left).or(live.rate.tokens);
     }
 
     /// A stream came to its end: `tokens` in `generating`.
@@ -247,12 +343,15 @@ impl Ticket {
         {
             let mut live = self.station.live.lock();
             let speed = &self.target.model.speed;
-            let first = live.first_token.seconds().unwrap_or(speed.first_token.as_secs_f64()).max(1e-4);
+            let guess = speed.first_token.as_secs_f64();
+            let first = live.first_token.expected(now, guess).unwrap_or(guess).max(1e-4);
             let pace = live.tokens_per_second.get().unwrap_or(speed.tokens_per_second).max(0.1);
             let factor = seconds / (first + tokens as f64 / pace);
             live.first_token.record(now, first * factor);
             live.tokens_per_second.record(pace / factor.max(1e-6));
+            live.recent_whole.record(seconds);
         }
+        self.dock.limit.lock().succeeded(self.dock.pending.load(Ordering::Relaxed));
         self.judge(now, Outcome::Success);
     }
 
@@ -278,6 +377,14 @@ impl Ticket {
                 self.dock.cool_down.lock().extend(now, pause, random(), failure.kind.as_str());
             }
             self.station.live.lock().cool_down.extend(now, pause, random(), failure.kind.as_str());
+        }
+        if verdict.breaker != Blow::None {
+            let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+            self.station.live.lock().penalty.raise(now, seconds.clamp(LEAST_PENALTY, MOST_PENALTY));
+        }
+        // A refusal for load, or a first token that does not come: fewer at once. A slow answer is none of them.
+        if matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Timeout) {
+            self.dock.limit.lock().refused(now, self.dock.pending.load(Ordering::Relaxed));
         }
         self.judge(
             now,
@@ -305,7 +412,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.judge(self.started, Outcome::Neutral);
         self.station.pending.fetch_sub(1, Ordering::Relaxed);
-        self.dock.pending.fetch_sub(1, Ordering::Relaxed);
+        self.dock.leave(self.target.provider.max_concurrency);
     }
 }
 

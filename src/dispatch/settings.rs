@@ -77,3 +77,42 @@ pub struct Policy {
     pub retry: Arc<Retry>,
     pub timeouts: Arc<Timeouts>,
 }
+
+/// A second attempt beside one that is late. Off unless asked for: it may pay twice.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hedge {
+    pub enabled: bool,
+    /// How long the first attempt may be silent before the next target is asked, too.
+    pub after: HedgeAfter,
+    /// Hedges allowed as a share of requests. 0% to 20%.
+    pub budget: Share,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// What 95 % of the target's last answers did not exceed; nothing before 20 of them were seen.
+    P95,
+    Fixed(Duration),
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { enabled: false, after: HedgeAfter::P95, budget: Share(0.05) }
+    }
+}
+
+/// Cheap questions to providers that nobody uses at the moment. Off unless asked for; what real requests show counts more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HealthChecks {
+    pub enabled: bool,
+    /// Pause between two questions, and how long a provider must be idle before it is asked. 1s to 1h.
+    pub interval: Span,
+    /// An answer that takes longer is none. 10ms to 1m.
+    pub timeout: Span,
+}
+
+impl Default for HealthChecks {
+    fn default() -> Self {
+        Self { enabled: false, interval: Span(Duration::from_secs(30)), timeout: Span(Duration::from_secs(3)) }
+    }
+}

@@ -19,6 +19,9 @@ pub struct Attempt {
     /// Nobody waited for its end.
     #[serde(skip)]
     pub abandoned: bool,
+    /// It was abandoned because the other one of a hedge was faster.
+    #[serde(skip)]
+    pub outrun: bool,
     pub provider: String,
     pub model: String,
     /// The provider's HTTP status, if there was one.
@@ -51,10 +54,20 @@ impl Trail {
 
     /// An answer that was noted as good has failed after all: its stream was cut.
     pub fn spoil(&self, now: Instant, failure: &Failure) {
-        if let Some(last) = self.attempts.lock().last_mut() {
+        let mut attempts = self.attempts.lock();
+        // The one that answered; beside it only those that it outran.
+        if let Some(last) = attempts.iter_mut().rev().find(|attempt| !attempt.outrun) {
             last.kind = Some(failure.kind);
             last.message = Some(failure.message.clone());
             last.duration_ms = millis(now.saturating_duration_since(self.began)).saturating_sub(last.started_ms);
+        }
+    }
+
+    /// The attempt at `target` that was just abandoned lost to a faster one.
+    pub fn outrun(&self, target: &TargetId) {
+        let mut attempts = self.attempts.lock();
+        if let Some(last) = attempts.iter_mut().rev().find(|attempt| attempt.abandoned && attempt.target == *target) {
+            last.outrun = true;
         }
     }
 
@@ -91,6 +104,7 @@ impl Trying<'_> {
             target: id.clone(),
             demo: self.target.provider.format == Format::Demo,
             abandoned,
+            outrun: false,
             provider: id.provider().to_owned(),
             model: id.model().to_owned(),
             status: failure.map_or(status, |failure| failure.status),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use super::{Delivery, Inbound};
+use crate::admission::gate::Permit;
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
 use crate::dispatch::trail::{Attempt, Trail};
@@ -27,6 +28,8 @@ pub struct Draft {
     delivery: Arc<Delivery>,
     record: Mutex<Option<Record>>,
     explanation: Mutex<Option<Arc<Explanation>>>,
+    /// The request's place in the router; given back with the row.
+    permit: Mutex<Option<Permit>>,
 }
 
 impl Draft {
@@ -44,7 +47,13 @@ impl Draft {
             delivery: inbound.delivery.clone(),
             record: Mutex::new(Some(record)),
             explanation: Mutex::new(None),
+            permit: Mutex::new(None),
         })
+    }
+
+    /// The request has a place now.
+    pub fn admitted(&self, permit: Permit) {
+        *self.permit.lock() = Some(permit);
     }
 
     pub fn trail(&self) -> &Trail {
@@ -133,7 +142,7 @@ impl Draft {
                 record.model = target.model().to_owned();
             });
         }
-        let last = self.trail.list().pop();
+        let last = self.trail.list().into_iter().rfind(|attempt| !attempt.outrun);
         self.change(|record| {
             record.status = status;
             record.error = Some(error.code().to_owned());
@@ -179,11 +188,12 @@ impl Draft {
 
     fn write(&self) {
         let Some(mut record) = self.record.lock().take() else { return };
+        drop(self.permit.lock().take());
         if record.total_ms == 0 {
             record.total_ms = self.began.elapsed().as_millis() as u64;
         }
         if record.provider.is_empty()
-            && let Some(last) = self.trail.list().pop()
+            && let Some(last) = self.trail.list().into_iter().rfind(|attempt| !attempt.outrun)
         {
             asked(&mut record, last);
         }
@@ -217,7 +227,9 @@ fn asked(record: &mut Record, last: Attempt) {
 /// Targets that failed before `answering` did not. A second try at the same one is no failover.
 fn failed_targets(attempts: &[Attempt], answering: &Target) -> u32 {
     let others = attempts.iter().enumerate().filter(|(index, attempt)| {
-        attempt.target != answering.id && attempts[..*index].iter().all(|before| before.target != attempt.target)
+        attempt.target != answering.id
+            && !attempt.outrun
+            && attempts[..*index].iter().all(|before| before.target != attempt.target)
     });
     others.count() as u32
 }
@@ -228,6 +240,7 @@ fn row(attempt: Attempt) -> AttemptRow {
         model: attempt.model,
         status: attempt.status,
         kind: match attempt.kind {
+            None if attempt.outrun => Some("hedge_lost".to_owned()),
             None if attempt.abandoned => Some("client_closed".to_owned()),
             kind => kind.map(|kind| kind.as_str().to_owned()),
         },

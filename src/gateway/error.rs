@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Shed;
 use crate::catalog::TargetId;
 use crate::chat::Invalid;
 use crate::dispatch::trail::Attempt;
@@ -11,6 +12,9 @@ use crate::rank::explain::Explanation;
 use crate::rank::hints::BadHint;
 use crate::rank::score::Availability;
 use crate::rank::select::UnknownModel;
+
+/// When a request that was refused for load may come back: places are freed all the time.
+pub const SHED_RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +30,9 @@ pub enum Error {
     NoCandidate(Arc<Explanation>),
     #[error("the prompt is too long for every candidate: {}", exclusions(.0))]
     ContextLength(Arc<Explanation>),
+    /// Refused for load, before any work was done.
+    #[error("{0}; retry in {seconds:.0} s", seconds = SHED_RETRY.as_secs_f64())]
+    Shed(#[from] Shed),
     /// Every candidate is down, cooling or full.
     #[error("no provider is available right now: {}; retry in {:.0} s", exclusions(explanation), retry_after.as_secs_f64().ceil())]
     Unavailable { retry_after: Duration, explanation: Arc<Explanation> },
@@ -46,7 +53,7 @@ impl Error {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::Upstream { failure, .. } => failure.kind.verdict().callers_fault,
-            Self::Unavailable { .. } => false,
+            Self::Unavailable { .. } | Self::Shed(_) => false,
             _ => true,
         }
     }
@@ -57,7 +64,8 @@ impl Error {
             Self::Invalid(_) | Self::BadHint(_) | Self::ContextLength(_) => 400,
             Self::UnknownModel(_) => 404,
             Self::NoCandidate(_) => 422,
-            Self::Unavailable { .. } => 503,
+            Self::Shed(Shed::Greedy) => 429,
+            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. }) | Self::Unavailable { .. } => 503,
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::BadRequest | FailureKind::ContentFilter => match failure.status {
                     Some(422) => 422,
@@ -88,6 +96,8 @@ impl Error {
             Self::UnknownModel(_) => "model_not_found",
             Self::NoCandidate(_) => "no_candidate",
             Self::ContextLength(_) => "context_length_exceeded",
+            Self::Shed(Shed::Greedy) => "too_many_concurrent_requests",
+            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. }) => "router_overloaded",
             Self::Unavailable { .. } => "no_provider_available",
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::ContextLength => "context_length_exceeded",
@@ -156,7 +166,7 @@ fn upstream(failure: &Failure, target: &TargetId) -> String {
 pub fn remaining(availability: &Availability) -> Option<Duration> {
     match availability {
         Availability::Open { remaining, .. } | Availability::Cooling { remaining, .. } => Some(*remaining),
-        Availability::Full => Some(Duration::from_secs(1)),
+        Availability::Full { .. } => Some(Duration::from_secs(1)),
         Availability::Closed | Availability::HalfOpen => None,
     }
 }

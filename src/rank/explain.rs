@@ -116,6 +116,10 @@ impl Serialize for Shown<'_> {
         map.serialize_entry("worst_case_cost_usd", &estimate.worst_cost)?;
         map.serialize_entry("estimated_first_token_ms", &(estimate.first_token.as_millis() as u64))?;
         map.serialize_entry("state", self.candidate.availability.as_str())?;
+        map.serialize_entry("in_flight", &self.candidate.pending)?;
+        if self.candidate.strained {
+            map.serialize_entry("rate_limit_reached", &true)?;
+        }
         if self.provenance {
             let origin = Provenance {
                 skill: &target.model.skills.of(self.task).origin,

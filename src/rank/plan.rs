@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::balance;
 use super::hints::Hints;
 use super::needs::Needs;
 use super::reason::Reason;
@@ -36,6 +37,12 @@ pub struct Candidate {
     pub target: Arc<Target>,
     pub estimate: Estimate,
     pub availability: Availability,
+    /// Requests in flight.
+    pub pending: u32,
+    /// It failed a moment ago; fades.
+    pub penalty: Duration,
+    /// The provider says that it would refuse this request: tried last.
+    pub strained: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ pub struct Plan {
     pub max_attempts: usize,
     /// Hints that could not be met and were set aside (`when_impossible: relax`).
     pub relaxed: bool,
+    /// The first candidate is not the first by strategy, but less loaded than that one.
+    pub balanced: bool,
 }
 
 /// Why there is no candidate.
@@ -81,6 +90,7 @@ pub fn plan(question: &Question<'_>, vitals: impl Fn(&Target) -> Vitals) -> Plan
         excluded: Vec::new(),
         max_attempts: if question.hints.no_fallbacks { 1 } else { question.max_attempts.max(1) as usize },
         relaxed: false,
+        balanced: false,
     };
     fill(&mut plan, question, &vitals, false);
     if plan.candidates.is_empty()
@@ -113,11 +123,21 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
             match reason {
                 Some(reason) => plan.excluded.push(Excluded { target: target.clone(), reason }),
                 None => {
-                    candidates.push(Candidate { target: target.clone(), estimate, availability: vitals.availability })
+                    let tokens = question.needs.prompt.expected + estimate.completion_tokens;
+                    candidates.push(Candidate {
+                        target: target.clone(),
+                        estimate,
+                        availability: vitals.availability,
+                        pending: vitals.pending,
+                        penalty: vitals.penalty,
+                        strained: vitals.room.lacks(tokens),
+                    });
                 }
             }
         }
         order(&mut candidates, plan.strategy, question);
+        let moved = balance::balance(&mut candidates, plan.strategy, question);
+        plan.balanced |= moved && plan.candidates.is_empty() && question.hints.order.is_empty() && !relax;
         if relax {
             closest(&mut candidates, question.hints);
         }
@@ -215,7 +235,7 @@ fn unavailable(availability: &Availability) -> Option<Reason> {
         Availability::Closed | Availability::HalfOpen => None,
         Availability::Open { remaining, cause } => Some(Reason::Open { remaining: *remaining, cause: cause.clone() }),
         Availability::Cooling { remaining, cause } => Some(Reason::Cooling { remaining: *remaining, cause }),
-        Availability::Full => Some(Reason::Full),
+        Availability::Full { limit, learned } => Some(Reason::Full { limit: *limit, learned: *learned }),
     }
 }
 
@@ -262,12 +282,14 @@ fn order(candidates: &mut [Candidate], strategy: Strategy, question: &Question<'
 /// comes first in proportion to its weight (Efraimidis and Spirakis, 2006). All models of a provider share its lot.
 fn lot(target: &Target, seed: u64) -> f64 {
     let provider = &target.provider;
-    let mut hash = seed ^ 0x9e37_79b9_7f4a_7c15;
-    for byte in provider.name.bytes() {
-        hash = mix(hash ^ u64::from(byte));
-    }
-    let uniform = (mix(hash) >> 11) as f64 / (1u64 << 53) as f64;
+    let uniform = (draw(&provider.name, seed) >> 11) as f64 / (1u64 << 53) as f64;
     if provider.weight == 0 { f64::INFINITY } else { -(1.0 - uniform).ln() / f64::from(provider.weight) }
+}
+
+/// A random number that belongs to a name under one seed.
+pub(super) fn draw(name: &str, seed: u64) -> u64 {
+    let start = seed ^ 0x9e37_79b9_7f4a_7c15;
+    mix(name.bytes().fold(start, |hash, byte| mix(hash ^ u64::from(byte))))
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood, 2014).
@@ -323,6 +345,7 @@ impl Plan {
         let count = self.candidates.len();
         let among = match (count, self.strategy) {
             (1, _) => "the only candidate".to_owned(),
+            _ if self.balanced => format!("the least loaded of the best of {count} candidates"),
             (_, Strategy::Balanced) => format!("best score ({:.3}) of {count} candidates", first.estimate.score),
             (_, Strategy::Cheapest) => format!("cheapest of {count} candidates"),
             (_, Strategy::Fastest) => format!("fastest of {count} candidates"),

@@ -18,7 +18,7 @@ pub enum Reason {
     Lacks(&'static str),
     Open { remaining: Duration, cause: String },
     Cooling { remaining: Duration, cause: &'static str },
-    Full,
+    Full { limit: u32, learned: bool },
 }
 
 impl Reason {
@@ -39,7 +39,7 @@ impl Reason {
     pub fn remaining(&self) -> Option<Duration> {
         match self {
             Self::Open { remaining, .. } | Self::Cooling { remaining, .. } => Some(*remaining),
-            Self::Full => Some(Duration::from_secs(1)),
+            Self::Full { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -58,7 +58,8 @@ impl Reason {
             Self::Lacks(_) => "capability",
             Self::Open { .. } => "breaker_open",
             Self::Cooling { .. } => "cooling",
-            Self::Full => "max_concurrency",
+            Self::Full { learned: false, .. } => "max_concurrency",
+            Self::Full { learned: true, .. } => "learned_concurrency",
         }
     }
 }
@@ -96,7 +97,12 @@ impl fmt::Display for Reason {
             Self::Cooling { remaining, cause } => {
                 write!(f, "cooling down ({cause}) for {:.1} s", remaining.as_secs_f64())
             }
-            Self::Full => write!(f, "the provider's `max_concurrency` is reached"),
+            Self::Full { limit, learned: false } => {
+                write!(f, "the provider's `max_concurrency` ({limit}) is reached")
+            }
+            Self::Full { limit, learned: true } => {
+                write!(f, "the provider refused more than about {limit} requests at once")
+            }
         }
     }
 }

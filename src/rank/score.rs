@@ -39,7 +39,25 @@ pub struct Vitals {
     pub tokens_per_second: Option<f64>,
     /// Requests in flight.
     pub pending: u32,
+    /// Added to its load because it failed a moment ago; fades.
+    pub penalty: Duration,
+    /// What the provider says it would still take.
+    pub room: Room,
     pub availability: Availability,
+}
+
+/// What is left of a provider's own limits until they are refilled; `None` where it says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
+}
+
+impl Room {
+    /// True if a request of so many tokens would probably be refused.
+    pub fn lacks(&self, tokens: u64) -> bool {
+        self.requests == Some(0) || self.tokens.is_some_and(|left| left < tokens)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,8 +75,11 @@ pub enum Availability {
         remaining: Duration,
         cause: &'static str,
     },
-    /// The provider's `max_concurrency` is reached.
-    Full,
+    /// The provider has as many requests as it may take (`max_concurrency`), or as it was found to take (`learned`).
+    Full {
+        limit: u32,
+        learned: bool,
+    },
 }
 
 impl Availability {
@@ -68,7 +89,7 @@ impl Availability {
             Self::HalfOpen => "half_open",
             Self::Open { .. } => "open",
             Self::Cooling { .. } => "cooling",
-            Self::Full => "full",
+            Self::Full { .. } => "full",
         }
     }
 }

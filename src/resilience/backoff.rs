@@ -9,10 +9,12 @@ pub fn full_jitter(start: Duration, max: Duration, attempt: u32, random: f64) ->
     start.saturating_mul(1 << attempt.min(16)).min(max).mul_f64(random.clamp(0.0, 1.0))
 }
 
-/// Retries allowed as a share of ordinary traffic plus one a second: a token bucket that requests fill.
+/// Extra tries allowed as a share of ordinary traffic: a token bucket that requests fill.
 #[derive(Debug)]
 pub struct Budget {
     tokens: f64,
+    /// Tokens that come without traffic.
+    per_second: f64,
     refilled: Instant,
 }
 
@@ -20,8 +22,14 @@ impl Budget {
     /// Most tokens that can be saved up: enough for a blip, too few for a storm.
     const CAPACITY: f64 = 10.0;
 
+    /// Full, and refilled by one a second beside the share: for retries, which a caller with little traffic needs too.
     pub fn new(now: Instant) -> Self {
-        Self { tokens: Self::CAPACITY, refilled: now }
+        Self { tokens: Self::CAPACITY, per_second: 1.0, refilled: now }
+    }
+
+    /// Empty, and filled by nothing but the share: never more extra tries than that.
+    pub fn strict(now: Instant) -> Self {
+        Self { tokens: 0.0, per_second: 0.0, refilled: now }
     }
 
     /// Notes one ordinary request, which earns `share` of a retry.
@@ -33,7 +41,7 @@ impl Budget {
     pub fn spend(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
-        self.tokens = (self.tokens + elapsed).min(Self::CAPACITY);
+        self.tokens = (self.tokens + elapsed * self.per_second).min(Self::CAPACITY);
         let affordable = self.tokens >= 1.0;
         if affordable {
             self.tokens -= 1.0;
@@ -53,6 +61,18 @@ mod tests {
         assert_eq!(full_jitter(start, max, 3, 1.0), Duration::from_secs(2));
         assert_eq!(full_jitter(start, max, 40, 1.0), max);
         assert_eq!(full_jitter(start, max, 3, 0.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_strict_share_is_never_exceeded() {
+        let now = Instant::now();
+        let mut budget = Budget::strict(now);
+        let mut spent = 0;
+        for _ in 0..1000 {
+            budget.earn(0.05);
+            spent += u32::from(budget.spend(now));
+        }
+        assert!((49..=50).contains(&spent), "{spent} of 1000");
     }
 
     #[test]

@@ -9,7 +9,7 @@ const ROWS: &[&[&str]] = &[
     &["money", "units"],
     &["chat", "resilience"],
     &["catalog"],
-    &["classify", "meter", "cache", "ledger", "ingress"],
+    &["admission", "classify", "meter", "cache", "ledger", "ingress"],
     &["provider"],
     &["rank"],
     &["dispatch"],

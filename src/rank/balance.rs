@@ -1,0 +1,66 @@
+//! Live balance: among candidates that are as good as the best, the less loaded one goes first.
+//!
+//! Power of two choices: the best is compared with one other, drawn at random. Comparing all would send everybody to the
+//! same idle target at once; two suffice to keep queues short (Mitzenmacher, 2001). Only a best that is busy, or failed a
+//! moment ago, has to stand the comparison: without load a decision can be repeated.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use super::plan::{Candidate, Question};
+use super::settings::Strategy;
+
+/// Scores this close are the same: less than a doubling of latency is worth under the default weights.
+const SCORE: f64 = 0.02;
+/// Waits this close, as a ratio, are the same.
+const WAIT: f64 = 1.25;
+/// Skills this close are the same.
+const SKILL: f64 = 0.005;
+
+/// Puts the less loaded of two first, and those last whose provider says that it would refuse. `candidates` are in the
+/// strategy's order. True if that changed who is first.
+pub fn balance(candidates: &mut [Candidate], strategy: Strategy, question: &Question<'_>) -> bool {
+    let before = candidates.first().map(|first| first.target.id.clone());
+    // Stable: the strategy's order holds among the others.
+    candidates.sort_by_key(|candidate| candidate.strained);
+    if let Some(other) = drawn(candidates, strategy, question)
+        && load(&candidates[other]).total_cmp(&load(&candidates[0])) == Ordering::Less
+    {
+        candidates[..=other].rotate_right(1);
+    }
+    before != candidates.first().map(|first| first.target.id.clone())
+}
+
+/// The place of the one that a busy best is compared with.
+fn drawn(candidates: &[Candidate], strategy: Strategy, question: &Question<'_>) -> Option<usize> {
+    let best = candidates.first()?;
+    if best.pending == 0 && best.penalty.is_zero() {
+        return None;
+    }
+    let equals = candidates.iter().enumerate().skip(1).filter(|(_, other)| is_equal(best, other, strategy));
+    let lot = |candidate: &Candidate| super::plan::draw(candidate.target.id.as_str(), question.seed);
+    equals.min_by_key(|(_, other)| lot(other)).map(|(place, _)| place)
+}
+
+/// As good as the best in what the strategy is about.
+fn is_equal(best: &Candidate, other: &Candidate, strategy: Strategy) -> bool {
+    if best.strained != other.strained {
+        return false;
+    }
+    let scores = best.estimate.score - other.estimate.score <= SCORE;
+    match strategy {
+        Strategy::Balanced => scores,
+        Strategy::Cheapest => best.estimate.expected_cost == other.estimate.expected_cost,
+        Strategy::Fastest => other.estimate.awaited <= best.estimate.awaited.mul_f64(WAIT),
+        Strategy::Quality => best.estimate.parts.capability - other.estimate.parts.capability <= SKILL,
+        Strategy::Priority => scores && best.target.provider.priority == other.target.provider.priority,
+        // Shares and turns are what was asked for.
+        Strategy::Weighted | Strategy::RoundRobin => false,
+    }
+}
+
+/// Seconds that one more request would probably wait there.
+fn load(candidate: &Candidate) -> f64 {
+    let first_token = candidate.estimate.first_token.max(Duration::from_micros(100));
+    (first_token + candidate.penalty).as_secs_f64() * f64::from(candidate.pending + 1)
+}
