@@ -2,6 +2,7 @@
 
 pub mod banner;
 pub mod discover;
+pub mod health_checks;
 pub mod listen;
 pub mod reload;
 pub mod worker;
@@ -88,6 +89,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));
+    tracker.spawn(health_checks::run(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
     let workers = listen::workers(&router(shared), shutdown_grace, &operations).context("a worker cannot start")?;

@@ -148,8 +148,10 @@ mod tests {
     use super::*;
     use crate::units::Span;
 
+    const PATIENCE: Duration = Duration::from_millis(30);
+
     fn settings(queue: u32) -> Settings {
-        Settings { queue, queue_timeout: Span(Duration::from_secs(2)), ..Settings::default() }
+        Settings { queue, queue_timeout: Span(PATIENCE), ..Settings::default() }
     }
 
     fn names(names: &[&str]) -> Arc<[Arc<str>]> {
@@ -169,14 +171,14 @@ mod tests {
         assert_eq!(lobby.len(), 1);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stay_ends_however_often_it_is_woken_in_vain() {
         let (lobby, settings) = (Lobby::default(), settings(8));
         let mut stay = Stay::begin(Caller(1), &settings);
         assert_eq!(lobby.wait(&mut stay, &settings, names(&["x"]), || true).await, Ok(()));
         let began = Instant::now();
         assert!(matches!(lobby.wait(&mut stay, &settings, names(&["x"]), || false).await, Err(Shed::TooLate { .. })));
-        assert_eq!(began.elapsed(), Duration::from_secs(2));
+        assert!(began.elapsed() >= PATIENCE);
         assert!(lobby.is_empty());
     }
 

@@ -78,6 +78,8 @@ struct Dock {
     cool_down: Mutex<CoolDown>,
     /// How many at once it has been found to take.
     limit: Mutex<Limit>,
+    /// A health check failed: others go first until then, or until a request succeeds.
+    unwell: Mutex<Option<Instant>>,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -122,6 +124,7 @@ impl Fleet {
                 retries: Mutex::new(Budget::new(now)),
                 cool_down: Mutex::default(),
                 limit: Mutex::default(),
+                unwell: Mutex::default(),
             })
         };
         self.providers.entry(provider.clone()).or_insert_with(fresh).clone()
@@ -133,12 +136,14 @@ impl Fleet {
     }
 
     pub fn status(&self, target: &Target, policy: &Policy, now: Instant) -> Status {
-        let account = self.providers.get(&target.provider.name).and_then(|dock| dock.cooling(now));
+        let dock = self.providers.get(&target.provider.name).map(|dock| dock.clone());
+        let account = dock.as_ref().and_then(|dock| dock.cooling(now));
+        let unwell = dock.as_ref().is_some_and(|dock| dock.is_unwell(now));
         let cooling = |(until, cause): (Instant, &'static str)| Availability::Cooling { remaining: until - now, cause };
         let Some(station) = self.stations.get(&target.id).map(|station| station.clone()) else {
             let cause = account.map(|(_, cause)| cause.to_owned()).unwrap_or_default();
             let availability = account.map(cooling).unwrap_or_default();
-            return Status { vitals: Vitals { availability, ..Vitals::default() }, opened: 0, cause };
+            return Status { vitals: Vitals { availability, unwell, ..Vitals::default() }, opened: 0, cause };
         };
         let live = station.live.lock();
         let availability = if let Some(account) = account {
@@ -166,6 +171,7 @@ impl Fleet {
             pending: station.pending.load(Ordering::Relaxed),
             penalty: Duration::from_secs_f64(live.penalty.at(now)),
             room: live.rate.room(now),
+            unwell,
             availability,
         };
         let cause = match &vitals.availability {
@@ -228,6 +234,20 @@ impl Fleet {
         matches!(vitals.availability, Availability::Closed | Availability::HalfOpen)
     }
 
+    /// How long none of a provider's targets was asked; `None` if none ever was.
+    pub fn idle(&self, provider: &str, now: Instant) -> Option<Duration> {
+        let stations = self.stations.iter().filter(|station| station.key().provider() == provider);
+        let asked = stations.filter_map(|station| station.live.lock().asked).max();
+        asked.map(|asked| now.saturating_duration_since(asked))
+    }
+
+    /// What a health check showed: trouble that counts until a moment, or none. True if that is news.
+    pub fn checked(&self, provider: &Arc<str>, now: Instant, trouble_until: Option<Instant>) -> bool {
+        let dock = self.dock(provider, now);
+        let before = std::mem::replace(&mut *dock.unwell.lock(), trouble_until);
+        before.is_some() != trouble_until.is_some()
+    }
+
     /// What 95 % of a target's last answers did not exceed: until the first token of a stream, or the whole of a plain
     /// one. `None` before 20 of them were seen.
     pub fn usual_wait(&self, target: &Target, stream: bool) -> Option<Duration> {
@@ -260,6 +280,10 @@ impl Dock {
     fn cooling(&self, now: Instant) -> Option<(Instant, &'static str)> {
         let cool_down = self.cool_down.lock();
         cool_down.active(now).map(|until| (until, cool_down.cause))
+    }
+
+    fn is_unwell(&self, now: Instant) -> bool {
+        self.unwell.lock().is_some_and(|until| until > now)
     }
 
     /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
@@ -403,6 +427,7 @@ impl Ticket {
         let mut live = self.station.live.lock();
         if outcome == Outcome::Success {
             live.cool_down.succeeded();
+            *self.dock.unwell.lock() = None;
         }
         live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random())
     }

@@ -17,12 +17,13 @@ const WAIT: f64 = 1.25;
 /// Skills this close are the same.
 const SKILL: f64 = 0.005;
 
-/// Puts the less loaded of two first, and those last whose provider says that it would refuse. `candidates` are in the
+/// Puts the less loaded of two first, and those last whose provider says that it would refuse, or
+/// whose health check failed. `candidates` are in the
 /// strategy's order. True if that changed who is first.
 pub fn balance(candidates: &mut [Candidate], strategy: Strategy, question: &Question<'_>) -> bool {
     let before = candidates.first().map(|first| first.target.id.clone());
     // Stable: the strategy's order holds among the others.
-    candidates.sort_by_key(|candidate| candidate.strained);
+    candidates.sort_by_key(|candidate| candidate.postponed.is_some());
     if let Some(other) = drawn(candidates, strategy, question)
         && load(&candidates[other]).total_cmp(&load(&candidates[0])) == Ordering::Less
     {
@@ -44,7 +45,7 @@ fn drawn(candidates: &[Candidate], strategy: Strategy, question: &Question<'_>) 
 
 /// As good as the best in what the strategy is about.
 fn is_equal(best: &Candidate, other: &Candidate, strategy: Strategy) -> bool {
-    if best.strained != other.strained {
+    if best.postponed.is_some() != other.postponed.is_some() {
         return false;
     }
     let scores = best.estimate.score - other.estimate.score <= SCORE;

@@ -117,8 +117,8 @@ impl Serialize for Shown<'_> {
         map.serialize_entry("estimated_first_token_ms", &(estimate.first_token.as_millis() as u64))?;
         map.serialize_entry("state", self.candidate.availability.as_str())?;
         map.serialize_entry("in_flight", &self.candidate.pending)?;
-        if self.candidate.strained {
-            map.serialize_entry("rate_limit_reached", &true)?;
+        if let Some(postponed) = self.candidate.postponed {
+            map.serialize_entry("postponed", postponed)?;
         }
         if self.provenance {
             let origin = Provenance {

@@ -41,8 +41,8 @@ pub struct Candidate {
     pub pending: u32,
     /// It failed a moment ago; fades.
     pub penalty: Duration,
-    /// The provider says that it would refuse this request: tried last.
-    pub strained: bool,
+    /// Why it is tried after all others: the provider says that it would refuse, or a health check failed.
+    pub postponed: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -124,13 +124,18 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
                 Some(reason) => plan.excluded.push(Excluded { target: target.clone(), reason }),
                 None => {
                     let tokens = question.needs.prompt.expected + estimate.completion_tokens;
+                    let postponed = match () {
+                        () if vitals.room.lacks(tokens) => Some("rate_limit_reached"),
+                        () if vitals.unwell => Some("health_check_failed"),
+                        () => None,
+                    };
                     candidates.push(Candidate {
                         target: target.clone(),
                         estimate,
                         availability: vitals.availability,
                         pending: vitals.pending,
                         penalty: vitals.penalty,
-                        strained: vitals.room.lacks(tokens),
+                        postponed,
                     });
                 }
             }

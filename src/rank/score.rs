@@ -43,6 +43,8 @@ pub struct Vitals {
     pub penalty: Duration,
     /// What the provider says it would still take.
     pub room: Room,
+    /// A health check failed, and no request has succeeded since.
+    pub unwell: bool,
     pub availability: Availability,
 }
 

@@ -89,7 +89,7 @@ mod tests {
         }
         assert_eq!(limit.current(now), Some(70));
         limit.refused(now + 2 * SECOND, 70);
-        assert_eq!(limit.current(now), Some(48));
+        assert_eq!(limit.current(now), Some(49));
     }
 
     #[test]
