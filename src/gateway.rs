@@ -315,7 +315,11 @@ impl Gateway {
     ) -> Result<Source, Error> {
         let mut stay = Stay::begin(inbound.caller, &rules.settings.overload);
         loop {
-            let explanation = Arc::new(self.decide(rules, inbound, selection));
+            let mut explanation = self.decide(rules, inbound, selection);
+            if self.hasten(rules, &explanation) {
+                explanation = self.decide(rules, inbound, selection);
+            }
+            let explanation = Arc::new(explanation);
             draft.decided(&explanation);
             let refused = match explanation.plan.impossible() {
                 None => match self.dispatch(rules, inbound, &explanation, draft, store.clone()).await {
@@ -338,6 +342,20 @@ impl Gateway {
                 return Err(refused);
             }
         }
+    }
+
+    /// Where nobody can be asked, those who only pause are asked again sooner. True if that changed something.
+    fn hasten(&self, rules: &Snapshot, explanation: &Explanation) -> bool {
+        let plan = &explanation.plan;
+        if !matches!(plan.impossible(), Some(Impossible::Unavailable { .. })) {
+            return false;
+        }
+        let out = plan.excluded.iter().filter(|excluded| excluded.reason.remaining().is_some());
+        let hastened = out.filter(|excluded| {
+            let target = &excluded.target;
+            self.dispatcher.fleet.hasten(target, rules.policy(&target.provider))
+        });
+        hastened.count() > 0
     }
 
     /// The providers in a plan that have as many requests as they may take.
@@ -392,6 +410,13 @@ impl Gateway {
 
     fn defeated(&self, rules: &Snapshot, defeat: Defeat, explanation: Arc<Explanation>, draft: &Draft) -> Error {
         let now = Instant::now();
+        let candidates = || explanation.plan.candidates.iter().map(|candidate| &candidate.target);
+        let fleet = &self.dispatcher.fleet;
+        if !candidates().any(|target| fleet.admits(target, rules.policy(&target.provider), now)) {
+            candidates().for_each(|target| {
+                fleet.hasten(target, rules.policy(&target.provider));
+            });
+        }
         let retry_after = explanation
             .plan
             .candidates

@@ -48,7 +48,8 @@ fn lists_models(provider: &Provider) -> bool {
 
 async fn ask(gateway: &Gateway, provider: &Provider, checks: &HealthChecks) {
     let transport = &gateway.dispatcher.transport;
-    let asking = transport.probe(&provider.listing_url(), adapter::headers(provider), checks.timeout.0);
+    let url = provider.listing_url();
+    let asking = transport.probe(&url, adapter::headers(provider), checks.timeout.0);
     // Any answer below 500 shows that somebody is there; whether the credential is right, requests will show.
     let trouble = match asking.await {
         Ok(status @ 500..) => Some(format!("status {status}")),

@@ -130,6 +130,8 @@ fn breaker(mut section: Section<'_>, breaker: &mut breaker::Settings) {
     set(&mut breaker.consecutive_failures, section.count("consecutive_failures", 1..=100));
     set(&mut breaker.cooldown, section.span("cooldown", 10 * MILLISECOND..=HOUR));
     set(&mut breaker.max_cooldown, section.span("max_cooldown", 10 * MILLISECOND..=DAY));
+    let alone = section.span("cooldown_without_alternative", 10 * MILLISECOND..=HOUR);
+    set(&mut breaker.cooldown_without_alternative, alone);
     set(&mut breaker.probes, section.count("probes", 1..=10));
     if breaker.max_cooldown.0 < breaker.cooldown.0 {
         let message =

@@ -257,6 +257,14 @@ impl Fleet {
         recent.p95().map(Duration::from_secs_f64)
     }
 
+    /// Nobody else can answer: a pause that the provider did not ask for is shortened. True if that changed something.
+    pub fn hasten(&self, target: &Target, policy: &Policy) -> bool {
+        let Some(station) = self.stations.get(&target.id).map(|station| station.clone()) else { return false };
+        let mut live = station.live.lock();
+        let breaker = live.breaker.hasten(&policy.breaker);
+        live.cool_down.hasten(policy.breaker.cooldown_without_alternative.0) || breaker
+    }
+
     /// Takes one retry from a provider's budget.
     pub fn may_retry(&self, provider: &Arc<str>, now: Instant) -> bool {
         self.dock(provider, now).retries.lock().spend(now)

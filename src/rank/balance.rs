@@ -7,11 +7,11 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::plan::{Candidate, Question};
-use super::settings::Strategy;
+use super::plan::Candidate;
+use super::settings::{Strategy, Weights};
 
-/// Scores this close are the same: less than a doubling of latency is worth under the default weights.
-const SCORE: f64 = 0.02;
+/// Merits this close are the same.
+const MERIT: f64 = 0.02;
 /// Waits this close, as a ratio, are the same.
 const WAIT: f64 = 1.25;
 /// Skills this close are the same.
@@ -20,11 +20,11 @@ const SKILL: f64 = 0.005;
 /// Puts the less loaded of two first, and those last whose provider says that it would refuse, or
 /// whose health check failed. `candidates` are in the
 /// strategy's order. True if that changed who is first.
-pub fn balance(candidates: &mut [Candidate], strategy: Strategy, question: &Question<'_>) -> bool {
+pub fn balance(candidates: &mut [Candidate], strategy: Strategy, weights: Weights, seed: u64) -> bool {
     let before = candidates.first().map(|first| first.target.id.clone());
     // Stable: the strategy's order holds among the others.
     candidates.sort_by_key(|candidate| candidate.postponed.is_some());
-    if let Some(other) = drawn(candidates, strategy, question)
+    if let Some(other) = drawn(candidates, strategy, weights, seed)
         && load(&candidates[other]).total_cmp(&load(&candidates[0])) == Ordering::Less
     {
         candidates[..=other].rotate_right(1);
@@ -33,28 +33,33 @@ pub fn balance(candidates: &mut [Candidate], strategy: Strategy, question: &Ques
 }
 
 /// The place of the one that a busy best is compared with.
-fn drawn(candidates: &[Candidate], strategy: Strategy, question: &Question<'_>) -> Option<usize> {
+fn drawn(candidates: &[Candidate], strategy: Strategy, weights: Weights, seed: u64) -> Option<usize> {
     let best = candidates.first()?;
     if best.pending == 0 && best.penalty.is_zero() {
         return None;
     }
-    let equals = candidates.iter().enumerate().skip(1).filter(|(_, other)| is_equal(best, other, strategy));
-    let lot = |candidate: &Candidate| super::plan::draw(candidate.target.id.as_str(), question.seed);
+    let equals = candidates.iter().enumerate().skip(1).filter(|(_, other)| is_equal(best, other, strategy, weights));
+    let lot = |candidate: &Candidate| super::plan::draw(candidate.target.id.as_str(), seed);
     equals.min_by_key(|(_, other)| lot(other)).map(|(place, _)| place)
 }
 
 /// As good as the best in what the strategy is about.
-fn is_equal(best: &Candidate, other: &Candidate, strategy: Strategy) -> bool {
+fn is_equal(best: &Candidate, other: &Candidate, strategy: Strategy, weights: Weights) -> bool {
     if best.postponed.is_some() != other.postponed.is_some() {
         return false;
     }
-    let scores = best.estimate.score - other.estimate.score <= SCORE;
+    // Without latency: that is what the loads are compared by.
+    let merit = |candidate: &Candidate| {
+        let parts = candidate.estimate.parts;
+        weights.capability * parts.capability + weights.cost * parts.cost
+    };
+    let merits = merit(best) - merit(other) <= MERIT;
     match strategy {
-        Strategy::Balanced => scores,
+        Strategy::Balanced => merits,
         Strategy::Cheapest => best.estimate.expected_cost == other.estimate.expected_cost,
         Strategy::Fastest => other.estimate.awaited <= best.estimate.awaited.mul_f64(WAIT),
         Strategy::Quality => best.estimate.parts.capability - other.estimate.parts.capability <= SKILL,
-        Strategy::Priority => scores && best.target.provider.priority == other.target.provider.priority,
+        Strategy::Priority => merits && best.target.provider.priority == other.target.provider.priority,
         // Shares and turns are what was asked for.
         Strategy::Weighted | Strategy::RoundRobin => false,
     }

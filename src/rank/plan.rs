@@ -141,7 +141,7 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
             }
         }
         order(&mut candidates, plan.strategy, question);
-        let moved = balance::balance(&mut candidates, plan.strategy, question);
+        let moved = balance::balance(&mut candidates, plan.strategy, plan.weights, question.seed);
         plan.balanced |= moved && plan.candidates.is_empty() && question.hints.order.is_empty() && !relax;
         if relax {
             closest(&mut candidates, question.hints);

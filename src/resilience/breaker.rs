@@ -24,6 +24,9 @@ pub struct Settings {
     pub cooldown: Span,
     /// Longest pause between two probes.
     pub max_cooldown: Span,
+    /// Longest pause before a probe while nothing else could be used instead. A pause spares something that fails at
+    /// the price of what others can do; where there are no others it only prolongs the outage.
+    pub cooldown_without_alternative: Span,
     /// Probes in flight while half-open, and successes needed to close. 1 is right unless answers are very short.
     pub probes: Count,
 }
@@ -37,6 +40,7 @@ impl Default for Settings {
             consecutive_failures: Count(5),
             cooldown: Span(Duration::from_secs(15)),
             max_cooldown: Span(Duration::from_secs(300)),
+            cooldown_without_alternative: Span(Duration::from_secs(5)),
             probes: Count(1),
         }
     }
@@ -94,6 +98,8 @@ pub struct Breaker {
     /// Why it opened last, for operators: `5 failures in a row`.
     cause: String,
     opened: u64,
+    /// When it opened last.
+    since: Instant,
 }
 
 impl Breaker {
@@ -107,6 +113,7 @@ impl Breaker {
             probe_successes: 0,
             cause: String::new(),
             opened: 0,
+            since: now,
         }
     }
 
@@ -126,6 +133,18 @@ impl Breaker {
     /// How often it has opened.
     pub fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Nothing else can be used instead: shortens the pause. True if that changed it.
+    pub fn hasten(&mut self, settings: &Settings) -> bool {
+        let earlier = self.since + settings.cooldown_without_alternative.0;
+        match &mut self.state {
+            State::Open { until } if *until > earlier => {
+                *until = earlier;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// True if a use would be let through now.
@@ -218,6 +237,7 @@ impl Breaker {
         self.state = State::Open { until: now + pause.mul_f64(1.0 + 0.2 * random.clamp(0.0, 1.0)) };
         self.streak += 1;
         self.opened += 1;
+        self.since = now;
         self.cause = cause;
         self.window.clear();
         self.consecutive = 0;
@@ -274,6 +294,18 @@ mod tests {
         }
         breaker.record(&settings, later, Pass::Probe, Outcome::Success, 0.0);
         assert_eq!(breaker.state(later), State::Closed);
+    }
+
+    #[test]
+    fn without_an_alternative_the_pause_is_short_and_never_longer() {
+        let (settings, now) = (Settings::default(), Instant::now());
+        let mut breaker = opened(&settings, now);
+        assert!(breaker.hasten(&settings));
+        assert_eq!(breaker.state(now), State::Open { until: now + 5 * SECOND });
+        assert!(!breaker.hasten(&settings));
+        let short = Settings { cooldown: Span(SECOND), ..Settings::default() };
+        let mut breaker = opened(&short, now);
+        assert!(!breaker.hasten(&short));
     }
 
     #[test]

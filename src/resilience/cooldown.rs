@@ -13,6 +13,8 @@ pub struct CoolDown {
     /// Unhinted pauses in a row.
     streak: u32,
     pub cause: &'static str,
+    /// When the pause began, if nobody asked for it.
+    unasked: Option<Instant>,
 }
 
 impl CoolDown {
@@ -32,6 +34,18 @@ impl CoolDown {
         if self.until.is_none_or(|current| current < until) {
             self.until = Some(until);
             self.cause = cause;
+            self.unasked = if hint.is_none() { Some(now) } else { None };
+        }
+    }
+
+    /// Nothing else can be used instead: shortens a pause that nobody asked for to `most`. True if that changed it.
+    pub fn hasten(&mut self, most: Duration) -> bool {
+        match (self.unasked, &mut self.until) {
+            (Some(since), Some(until)) if *until > since + most => {
+                *until = since + most;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -44,6 +58,18 @@ impl CoolDown {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_pause_that_nobody_asked_for_is_shortened() {
+        let (now, most) = (Instant::now(), Duration::from_secs(3));
+        let mut cool_down = CoolDown::default();
+        cool_down.extend(now, Some(Duration::from_secs(30)), 0.0, "rate_limited");
+        assert!(!cool_down.hasten(most));
+        let mut cool_down = CoolDown::default();
+        cool_down.extend(now, None, 0.0, "rate_limited");
+        assert!(cool_down.hasten(most));
+        assert_eq!(cool_down.active(now), Some(now + most));
+    }
 
     #[test]
     fn the_end_never_moves_earlier() {

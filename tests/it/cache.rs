@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::app::ask;
-use crate::support::upstream::{chat, events, model, raw, status};
+use crate::support::upstream::{chat, model, status};
 use crate::support::{App, app, upstream};
 
 const ONE: &str = "
@@ -60,40 +60,6 @@ async fn what_was_streamed_first_is_served_plain() {
 }
 
 #[tokio::test]
-async fn what_could_differ_is_never_shared() {
-    let one = upstream().await;
-    let app = app(ONE, &[&one]).await;
-    cache_of(&app, &ask("hi")).await;
-    let change = |name: &str, value: Value| {
-        let mut body = ask("hi");
-        body[name] = value;
-        body
-    };
-    for body in [
-        ask("hi "),
-        change("seed", json!(1)),
-        change("user", json!("u1")),
-        change("model", json!("m1")),
-        change("temperature", json!(0.2)),
-        change("x_new", json!(true)),
-        change("response_format", json!({"type": "json_object"})),
-        change("context", json!({"budget": "low"})),
-    ] {
-        assert_eq!(cache_of(&app, &body).await, "miss", "{body}");
-    }
-    for body in [
-        change("temperature", json!(0.9)),
-        change("n", json!(2)),
-        change("tools", json!([{"type": "function", "function": {"name": "f"}}])),
-        change("context", json!({"no_cache": true})),
-    ] {
-        for _ in 0..2 {
-            assert_eq!(cache_of(&app, &body).await, "bypass", "{body}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn cache_control_is_honoured() {
     let one = upstream().await;
     let app = app(ONE, &[&one]).await;
@@ -117,37 +83,6 @@ async fn cache_control_is_honoured() {
         (&"hit".parse().expect("value"), Some("fresh words")),
         "no-cache refreshed the entry"
     );
-}
-
-#[tokio::test]
-async fn errors_cuts_and_filtered_answers_are_never_stored() {
-    let one = upstream().await;
-    let app = app(
-        &format!("{ONE}breaker: {{ consecutive_failures: 100, min_requests: 1000 }}\nretry: {{ same_target: 0 }}\n"),
-        &[&one],
-    )
-    .await;
-    let finished = |reason: &str| {
-        json!({"choices": [{"message": {"content": "x"}, "finish_reason": reason}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).to_string()
-    };
-    for act in [
-        status(500),
-        raw(200, "application/json", finished("content_filter")),
-        raw(200, "application/json", finished("length")),
-    ] {
-        one.then(act);
-        app.chat(&ask("hi")).await;
-    }
-    one.then(chat("half of").cut());
-    assert!(app.stream(&ask("hi")).await.error().is_some());
-    one.then(events(&[json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "length"}]})]));
-    app.stream(&ask("hi")).await;
-    let (_, headers, body) = app.chat(&ask("hi")).await;
-    assert_eq!(
-        (&headers["x-stepwell-cache"], body["choices"][0]["message"]["content"].as_str()),
-        (&"miss".parse().expect("value"), Some("hello from upstream"))
-    );
-    assert_eq!(one.count(), 6);
 }
 
 #[tokio::test]
@@ -177,46 +112,6 @@ async fn identical_requests_in_flight_share_one_call_in_both_shapes() {
     assert_eq!(one.count(), 1);
     let report = app.get("/v1/usage").await;
     assert_eq!(report["total"]["cost_usd"], json!(0.00002), "paid once: {report}");
-}
-
-#[tokio::test]
-async fn when_the_leader_leaves_the_followers_get_their_answer() {
-    let one = upstream().await;
-    let app = app(ONE, &[&one]).await;
-    one.always(chat("for those who stay").after(Duration::from_millis(300)));
-    let body = ask("hi");
-    let follower = async {
-        let leader = app.client.post(format!("{}/v1/chat/completions", app.url)).json(&body).send();
-        tokio::pin!(leader);
-        tokio::select! { _ = &mut leader => panic!("too early"), () = one.called(1) => {} }
-        // The leader is polled no more and dropped while the follower waits.
-        let follower = app.chat(&body);
-        tokio::pin!(follower);
-        tokio::select! { _ = &mut follower => panic!("too early"), () = tokio::time::sleep(Duration::from_millis(50)) => {} }
-        follower.await
-    };
-    let (status, _, body) = follower.await;
-    assert_eq!((status, body["choices"][0]["message"]["content"].as_str()), (200, Some("for those who stay")));
-    assert_eq!(one.count(), 1);
-}
-
-#[tokio::test]
-async fn when_the_leader_fails_one_follower_takes_over() {
-    let one = upstream().await;
-    let app = app(&format!("{ONE}retry: {{ same_target: 0 }}\n"), &[&one]).await;
-    one.then(status(500).after(Duration::from_millis(300)));
-    let body = ask("hi");
-    let leader = app.chat(&body);
-    let followers = async {
-        one.called(1).await;
-        futures_util::future::join_all((0..10).map(|_| app.chat(&body))).await
-    };
-    let (leader, followers) = futures_util::future::join(leader, followers).await;
-    assert_eq!(leader.0, 502);
-    for (status, _, body) in followers {
-        assert_eq!(status, 200, "{body}");
-    }
-    assert_eq!(one.count(), 2);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod balance;
 mod cache;
 mod cascade;
 mod chat;

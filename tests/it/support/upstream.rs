@@ -144,6 +144,8 @@ struct State {
     queue: Mutex<VecDeque<Act>>,
     always: Mutex<Option<Act>>,
     calls: Mutex<Vec<Call>>,
+    /// Requests being answered, and the most that ever were.
+    busy: Mutex<(usize, usize)>,
     /// Connections that the other side closed while we were still busy.
     closed: Mutex<usize>,
     changed: Notify,
@@ -199,6 +201,11 @@ impl Upstream {
         self.state.calls.lock().len()
     }
 
+    /// The most calls that were ever being answered at once.
+    pub fn most_at_once(&self) -> usize {
+        self.state.busy.lock().1
+    }
+
     /// The body of the last call.
     pub fn last(&self) -> Value {
         self.state.calls.lock().last().expect("a call").body.clone()
@@ -235,7 +242,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> std::io::Result<()> 
     state.calls.lock().push(Call { head, body: body.clone() });
     state.changed.notify_waiters();
     let act = state.queue.lock().pop_front().or_else(|| state.always.lock().clone()).expect("something to do");
+    {
+        let mut busy = state.busy.lock();
+        busy.0 += 1;
+        busy.1 = busy.1.max(busy.0);
+    }
     let outcome = perform(&mut stream, &act, &body).await;
+    state.busy.lock().0 -= 1;
     if outcome.is_err() {
         *state.closed.lock() += 1;
         state.changed.notify_waiters();
