@@ -17,4 +17,5 @@ mod malformed;
 mod operations;
 mod recall;
 mod routing;
+mod scripted;
 mod streaming;
