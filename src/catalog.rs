@@ -7,6 +7,7 @@
 //! Nothing here reads a file, a clock or the environment; today's date is an argument.
 
 mod demo;
+pub mod fault;
 mod geography;
 mod identity;
 mod model;
@@ -17,10 +18,11 @@ mod skill;
 mod speed;
 mod target;
 
+pub use fault::Fault;
 pub use identity::{AwsKeys, Identity, ServiceAccount};
 pub use model::{Model, Price, Supports};
 pub use presets::{Listing, Preset};
 pub use shelf::{DATE, Shelf};
 pub use skill::{Confidence, Origin, Skill, Skills};
 pub use speed::Speed;
-pub use target::{Auth, Fault, Format, Provider, Target, TargetId};
+pub use target::{Auth, Format, Provider, Target, TargetId};

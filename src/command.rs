@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod chat;
 pub mod check;
+pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod models;

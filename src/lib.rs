@@ -31,5 +31,7 @@ pub mod store; // implements the ports: SQLite
 pub mod api; // what the outside sees
 pub mod operations; // draining, reloads, metrics
 
+pub mod scripted; // an upstream that does what it is told
+
 pub mod app; // puts it all together
 pub mod command; // what the command line does

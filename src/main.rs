@@ -114,6 +114,15 @@ enum Command {
         #[arg(long)]
         stream: bool,
     },
+    /// Serve an OpenAI-compatible upstream that fails on demand, to see what a router makes of it.
+    Demo {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1")]
+        host: IpAddr,
+        /// Port to listen on; 0 takes a free one.
+        #[arg(long, short, default_value_t = 4010)]
+        port: u16,
+    },
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -181,6 +190,7 @@ fn main() -> ExitCode {
             command::explain::run(&request_id, json, data_dir.as_deref(), config.as_deref())
         }
         Command::Bench { concurrency, duration, stream } => command::bench::run(concurrency, duration, stream),
+        Command::Demo { host, port } => command::demo::run(host, port),
         Command::Completions { shell } => {
             let mut cli = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut cli, "stepwell", &mut std::io::stdout());

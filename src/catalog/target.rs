@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
-use super::{Identity, Model};
+use super::{Fault, Identity, Model};
 
 /// `provider/model`. The provider's name has no slash; the model's id may have several.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,29 +210,6 @@ impl fmt::Debug for Provider {
             .field("preset", &self.preset)
             .field("fault", &self.fault)
             .finish()
-    }
-}
-
-/// Trouble on purpose, to watch the router cope. Only the demo provider makes it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
-    /// Answered instead of success. 400 to 599.
-    pub status: Option<u16>,
-    /// Share of requests that meet the trouble. 0 to 1.
-    pub rate: f64,
-    /// Accept the request and say nothing.
-    pub stall: bool,
-    /// Cut the connection after this many tokens.
-    pub cut_after: Option<u64>,
-    /// Added before the first token.
-    pub delay: Option<Duration>,
-    /// Models concerned; empty means all.
-    pub models: Vec<String>,
-}
-
-impl Fault {
-    pub fn concerns(&self, model: &str) -> bool {
-        self.models.is_empty() || self.models.iter().any(|name| name == model)
     }
 }
 

@@ -59,7 +59,7 @@ async fn serve(options: Options) -> Outcome {
 }
 
 /// SIGTERM or Ctrl-C.
-async fn wait_for_signal() -> Outcome {
+pub(super) async fn wait_for_signal() -> Outcome {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |error| Exit::new(Exit::FAILED, format!("signals cannot be received: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

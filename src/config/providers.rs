@@ -1,7 +1,6 @@
 //! The `providers` section: who can answer. A well-known name brings most of it; what is written wins.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::civil::Date;
 
@@ -321,12 +320,21 @@ fn fault(item: &Item<'_>, format: Format, models: &[Model]) -> Option<Fault> {
         return None;
     }
     let mut section = item.section()?;
-    let mut fault = Fault { status: None, rate: 1.0, stall: false, cut_after: None, delay: None, models: Vec::new() };
-    fault.status = section.count("status", 400..=599).map(|status| status.0 as u16);
-    set(&mut fault.rate, section.share("rate").map(|share| share.0));
-    set(&mut fault.stall, section.flag("stall"));
-    fault.cut_after = section.count("cut_after", 0..=1_000_000).map(|tokens| tokens.0);
-    fault.delay = section.span("delay", Duration::ZERO..=Duration::from_secs(3600)).map(|span| span.0);
+    let mut fault = Fault::default();
+    // `on` is written as a list, `models`.
+    for word in Fault::WORDS.into_iter().filter(|word| *word != "on") {
+        let Some(item) = section.get(word) else { continue };
+        let Some(value) = item.scalar() else { continue };
+        match fault.set(word, Some(&value)) {
+            Err(problem) => item.problem(problem.to_string()),
+            Ok(()) if fault.needs_a_connection() == Some(word) => {
+                item.problem(
+                    "needs a real connection, which the embedded demo provider has not; `stepwell demo` plays it",
+                );
+            }
+            Ok(()) => {}
+        }
+    }
     let listed = section.get("models").and_then(|item| item.texts("a list of models")).unwrap_or_default();
     for (item, name) in listed {
         if models.iter().any(|model| model.id == name) {

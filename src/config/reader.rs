@@ -214,6 +214,19 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A single value as it is written, whatever its kind: for words that are read by a grammar of their own.
+    pub fn scalar(&self) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Flag(flag) => Some(flag.to_string()),
+            _ => {
+                self.expected("a single value");
+                None
+            }
+        }
+    }
+
     pub fn texts(&self, what: &str) -> Option<Vec<(Item<'a>, &'a str)>> {
         let items = self.list(what)?;
         Some(items.into_iter().filter_map(|item| item.text().map(|text| (item.clone(), text))).collect())

@@ -11,13 +11,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::adapter::{Adapter, Decoder, Outgoing, Untranslatable};
 use super::failure::Failure;
 use super::openai::OpenAi;
 use crate::catalog::Target;
+use crate::catalog::fault::Breaking;
 use crate::chat::{Embed, Request, Response};
 
 /// An answer to be played: what is sent when, and how it ends.
@@ -87,18 +88,28 @@ impl Adapter for Demo {
 fn script(request: &Request, target: &Target, task: &str) -> Script {
     let prompt = request.prompt();
     let model = &target.model;
-    let fault = fault::of(target, &prompt);
+    let fault = match fault::of(target, &prompt) {
+        Ok(fault) => fault,
+        Err(bad) => return error(StatusCode::BAD_REQUEST, Duration::ZERO, &bad.to_string(), &[]),
+    };
     let answer = answer::of(request, &prompt, task, &model.id);
-    let first_token = model.speed.first_token + fault.delay;
+    let first_token = model.speed.first_token + fault.delay + fault.first_token;
     if let Some(status) = fault.status.and_then(|status| StatusCode::from_u16(status).ok()) {
-        return error(status, model.speed.first_token.min(Duration::from_millis(50)));
-    }
-    if fault.stall {
-        return bare(first_token, StatusCode::OK, VecDeque::new(), End::Stall);
+        let wait = fault.delay + model.speed.first_token.min(Duration::from_millis(50));
+        return error(status, wait, &format!("demo fault: status {}", status.as_u16()), &fault.headers);
     }
     let pieces: Vec<&str> = answer.pieces().collect();
-    let per_token = Duration::from_secs_f64(1.0 / model.speed.tokens_per_second.max(1.0));
-    let end = if fault.cut_after.is_some() { End::Reset } else { End::Close };
+    let per_token = Duration::from_secs_f64(1.0 / model.speed.tokens_per_second.max(1.0)) + fault.pace;
+    let end = match fault.breaks.map(|breaks| breaks.how) {
+        None => End::Close,
+        Some(Breaking::Stall) => End::Stall,
+        Some(Breaking::Cut | Breaking::Reset) => End::Reset,
+    };
+    // A connection breaks before a plain answer in one piece, or in the middle of a stream.
+    let sent = fault.breaks.filter(|_| request.stream).map(|breaks| breaks.after);
+    if fault.breaks.is_some() && sent.flatten().is_none() {
+        return bare(first_token, StatusCode::OK, VecDeque::new(), end);
+    }
     let id = format!("chatcmpl-demo{:016x}", answer.seed);
     let usage = json!({
         "prompt_tokens": answer.prompt_tokens,
@@ -106,9 +117,6 @@ fn script(request: &Request, target: &Target, task: &str) -> Script {
         "total_tokens": answer.prompt_tokens + pieces.len().max(1) as u64,
     });
     if !request.stream {
-        if fault.cut_after.is_some() {
-            return bare(first_token, StatusCode::OK, VecDeque::new(), End::Reset);
-        }
         let body = json!({
             "id": id, "object": "chat.completion", "created": 0, "model": model.id, "system_fingerprint": "demo",
             "choices": [{"index": 0, "message": answer.message(), "logprobs": null, "finish_reason": answer.finish()}],
@@ -127,7 +135,7 @@ fn script(request: &Request, target: &Target, task: &str) -> Script {
         Bytes::from(format!("data: {chunk}\n\n"))
     };
     steps.push_back((Duration::ZERO, event(json!({"role": "assistant"}), None)));
-    let shown = fault.cut_after.map_or(pieces.len(), |cut| pieces.len().min(cut as usize));
+    let shown = sent.flatten().map_or(pieces.len(), |sent| pieces.len().min(sent as usize));
     for (index, delta) in answer.deltas(&pieces[..shown]).enumerate() {
         steps.push_back((if index == 0 { Duration::ZERO } else { per_token }, event(delta, None)));
     }
@@ -139,10 +147,16 @@ fn script(request: &Request, target: &Target, task: &str) -> Script {
     typed(bare(first_token, StatusCode::OK, steps, end), "text/event-stream")
 }
 
-fn error(status: StatusCode, head_after: Duration) -> Script {
-    let body = json!({"error": {"message": format!("demo fault: status {}", status.as_u16()), "type": "demo_fault", "param": null, "code": null}});
+fn error(status: StatusCode, head_after: Duration, message: &str, headers: &[(String, String)]) -> Script {
+    let body = json!({"error": {"message": message, "type": "demo_fault", "param": null, "code": null}});
     let steps = VecDeque::from([(Duration::ZERO, Bytes::from(body.to_string()))]);
-    typed(bare(head_after, status, steps, End::Close), "application/json")
+    let mut script = typed(bare(head_after, status, steps, End::Close), "application/json");
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) {
+            script.headers.insert(name, value);
+        }
+    }
+    script
 }
 
 fn bare(head_after: Duration, status: StatusCode, steps: VecDeque<(Duration, Bytes)>, end: End) -> Script {

@@ -17,7 +17,7 @@ const ROWS: &[&[&str]] = &[
     &["gateway"],
     &["operations"],
     &["store", "api"],
-    &["app"],
+    &["app", "scripted"],
     &["command"],
 ];
 
@@ -141,7 +141,7 @@ fn no_lock_guard_is_a_std_one_and_no_task_is_spawned_out_of_sight() {
     for (path, text) in sources() {
         let code = code(&text);
         assert!(!code.contains("std::sync::Mutex"), "{path}: parking_lot's guards cannot cross an await");
-        let may_spawn = ["app", "command", "ledger", "store"].contains(&module(&path));
+        let may_spawn = ["app", "command", "ledger", "scripted", "store"].contains(&module(&path));
         assert!(may_spawn || !code.contains("tokio::spawn"), "{path}: work is driven by whoever waits for it");
     }
 }

@@ -18,4 +18,5 @@ mod malformed;
 mod operations;
 mod recall;
 mod routing;
+mod scripted;
 mod streaming;

@@ -1,48 +1,30 @@
-//! Faults on demand: by configuration, or by a directive inside the prompt.
+//! The trouble that the demo provider is to make: by configuration, or by a directive inside the prompt.
 //!
 //! `[[fault status=503 on=large]]` anywhere in the last user turn makes `demo/large` fail; without `on` every demo model
-//! does. Words: `status=N`, `stall`, `cut_after=N`, `delay=2s`, `on=MODEL`.
-
-use std::time::Duration;
+//! does. The words are those of [`Fault`]; those that need a real connection are refused by name.
 
 use crate::catalog::Target;
+use crate::catalog::fault::{BadFault, Fault, directives};
 use crate::chat::Prompt;
 
-#[derive(Debug, Default)]
-pub struct Trouble {
-    pub status: Option<u16>,
-    pub stall: bool,
-    pub cut_after: Option<u64>,
-    pub delay: Duration,
-}
-
-pub fn of(target: &Target, prompt: &Prompt<'_>) -> Trouble {
-    let mut trouble = Trouble::default();
-    if let Some(fault) = &target.provider.fault
-        && fault.concerns(&target.model.id)
-        && drawn(prompt, &target.model.id) < fault.rate
-    {
-        trouble.status = fault.status;
-        trouble.stall = fault.stall;
-        trouble.cut_after = fault.cut_after;
-        trouble.delay = fault.delay.unwrap_or_default();
-    }
+/// What the file and the prompt ask for; the prompt wins.
+pub fn of(target: &Target, prompt: &Prompt<'_>) -> Result<Fault, BadFault> {
+    let model = target.model.id.as_str();
+    let meets = |fault: &Fault| fault.concerns(model) && drawn(prompt, model) < fault.rate;
+    let mut trouble = target.provider.fault.clone().filter(meets).unwrap_or_default();
     for directive in directives(&prompt.head).chain(directives(&prompt.tail)) {
-        let word =
-            |name: &str| directive.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let concerned = word("on").is_none_or(|on| on.split('/').next_back() == Some(target.model.id.as_str()));
-        if concerned {
-            trouble.status = word("status").and_then(|status| status.parse().ok()).or(trouble.status);
-            trouble.cut_after = word("cut_after").and_then(|tokens| tokens.parse().ok()).or(trouble.cut_after);
-            trouble.stall |= directive.split_whitespace().any(|word| word == "stall");
-            trouble.delay += word("delay").and_then(|delay| crate::units::duration(delay).ok()).unwrap_or_default();
+        if meets(&Fault::parse(directive)?) {
+            trouble.read(directive)?;
         }
     }
-    trouble
-}
-
-fn directives(text: &str) -> impl Iterator<Item = &str> {
-    text.split("[[fault").skip(1).filter_map(|rest| rest.split_once("]]").map(|(directive, _)| directive))
+    match trouble.needs_a_connection() {
+        Some(word) => Err(BadFault::Value {
+            word: word.to_owned(),
+            reason: "needs a real connection, which the embedded demo provider has not; `stepwell demo` plays it"
+                .to_owned(),
+        }),
+        None => Ok(trouble),
+    }
 }
 
 /// A number in 0..1 that depends on the prompt alone: a rate of 20 % concerns the same fifth of all prompts every time.

@@ -1,7 +1,6 @@
 //! What every test needs: a scripted upstream and a running router.
 
 pub mod app;
-mod model;
 pub mod upstream;
 
 pub use app::{App, Streamed, app};

@@ -1,7 +1,15 @@
 //! What a model would answer, as OpenAI would send it: tool calls, JSON by schema, several choices, log probabilities.
 //! For client libraries, which send what they like and want to be understood.
+//!
+//! Whatever a request asks for is bounded: anybody may ask a scripted upstream.
 
 use serde_json::{Map, Value, json};
+
+/// The most that is sent of what a request asks for.
+const MAX_DIMENSIONS: u64 = 8192;
+const MAX_CHOICES: u64 = 128;
+/// Schemas may refer to themselves.
+const MAX_DEPTH: usize = 16;
 
 /// A whole answer.
 pub fn body(text: &str, request: &Value) -> Vec<u8> {
@@ -28,7 +36,7 @@ pub fn body(text: &str, request: &Value) -> Vec<u8> {
 /// Vectors that tell their inputs apart, in the form that was asked for.
 fn embeddings(input: &Value, request: &Value) -> Vec<u8> {
     use base64::Engine;
-    let size = request["dimensions"].as_u64().unwrap_or(3) as usize;
+    let size = request["dimensions"].as_u64().unwrap_or(3).min(MAX_DIMENSIONS) as usize;
     let texts: Vec<&str> = input
         .as_str()
         .map_or_else(|| input.as_array().into_iter().flatten().filter_map(Value::as_str).collect(), |text| vec![text]);
@@ -132,7 +140,7 @@ impl Answer {
         let text = match (&calls[..], schema) {
             ([_, ..], _) => String::new(),
             ([], Value::Null) => text.to_owned(),
-            ([], schema) => example(schema, schema).to_string(),
+            ([], schema) => example(schema, schema, 0).to_string(),
         };
         Self { text, calls }
     }
@@ -171,7 +179,7 @@ impl Answer {
 }
 
 fn count(request: &Value) -> u64 {
-    request["n"].as_u64().unwrap_or(1)
+    request["n"].as_u64().unwrap_or(1).min(MAX_CHOICES)
 }
 
 /// One call of every tool, or of the one that is chosen or the first where parallel calls are refused. None where there
@@ -195,22 +203,25 @@ fn calls(request: &Value) -> Vec<Call> {
         name: tool["name"].as_str().unwrap_or_default().to_owned(),
         input: match kind {
             "custom" => "ls -l | wc".to_owned(),
-            _ => example(&tool["parameters"], &tool["parameters"]).to_string(),
+            _ => example(&tool["parameters"], &tool["parameters"], 0).to_string(),
         },
     };
     chosen.enumerate().take(limit).map(call).collect()
 }
 
 /// A value that fits a JSON schema, references resolved in `root`.
-fn example(schema: &Value, root: &Value) -> Value {
+fn example(schema: &Value, root: &Value, depth: usize) -> Value {
+    if depth > MAX_DEPTH {
+        return Value::Null;
+    }
     if let Some(found) = schema["$ref"].as_str().and_then(|path| root.pointer(path.strip_prefix('#')?)) {
-        return example(found, root);
+        return example(found, root, depth + 1);
     }
     if let Some(first) = schema["enum"].get(0).or(schema.get("const")) {
         return first.clone();
     }
     if let Some(first) = schema["anyOf"].get(0) {
-        return example(first, root);
+        return example(first, root, depth + 1);
     }
     match schema["type"].as_str() {
         Some("string") => json!("Paris"),
@@ -218,10 +229,12 @@ fn example(schema: &Value, root: &Value) -> Value {
         Some("number") => json!(1.5),
         Some("boolean") => json!(true),
         Some("null") => Value::Null,
-        Some("array") => json!([example(&schema["items"], root)]),
+        Some("array") => json!([example(&schema["items"], root, depth + 1)]),
         _ => {
             let members = schema["properties"].as_object().into_iter().flatten();
-            Value::Object(members.map(|(name, member)| (name.clone(), example(member, root))).collect::<Map<_, _>>())
+            Value::Object(
+                members.map(|(name, member)| (name.clone(), example(member, root, depth + 1))).collect::<Map<_, _>>(),
+            )
         }
     }
 }
