@@ -1,6 +1,7 @@
 //! The commands, one file each. Results go to standard output, everything else to standard error.
 
 pub mod bench;
+pub mod chaos;
 pub mod chat;
 pub mod check;
 pub mod demo;

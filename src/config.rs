@@ -95,6 +95,11 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
     }
 }
 
+/// Checks a configuration that comes with the program; `name` stands for its file.
+pub fn built_in(name: &str, text: &str) -> Result<Loaded, Problems> {
+    parse(Path::new(name), text, &|_| None, today())
+}
+
 fn today() -> Date {
     jiff::Zoned::now().date()
 }

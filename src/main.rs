@@ -114,6 +114,17 @@ enum Command {
         #[arg(long)]
         stream: bool,
     },
+    /// Break each provider of a configuration in turn, behind a running router, and show what callers see. Nothing is paid.
+    Chaos {
+        /// The file; the one that `serve` would use if not given.
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+        /// Requests for each provider and fault.
+        #[arg(long, default_value_t = 20)]
+        requests: usize,
+        #[arg(long)]
+        json: bool,
+    },
     /// Serve an OpenAI-compatible upstream that fails on demand, to see what a router makes of it.
     Demo {
         /// Address to listen on.
@@ -190,6 +201,7 @@ fn main() -> ExitCode {
             command::explain::run(&request_id, json, data_dir.as_deref(), config.as_deref())
         }
         Command::Bench { concurrency, duration, stream } => command::bench::run(concurrency, duration, stream),
+        Command::Chaos { config, requests, json } => command::chaos::run(config.as_deref(), requests, json),
         Command::Demo { host, port } => command::demo::run(host, port),
         Command::Completions { shell } => {
             let mut cli = <Cli as clap::CommandFactory>::command();

@@ -5,6 +5,7 @@ mod support;
 mod balance;
 mod cache;
 mod cascade;
+mod chaos;
 mod chat;
 mod clients;
 mod config;
