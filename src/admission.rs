@@ -27,3 +27,14 @@ pub enum Shed {
     #[error("no place became free within {waited:?} (`overload.queue_timeout`)")]
     TooLate { waited: Duration },
 }
+
+impl Shed {
+    /// One word for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Greedy => "greedy",
+            Self::TooLate { .. } => "too_late",
+        }
+    }
+}

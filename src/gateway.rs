@@ -155,7 +155,10 @@ impl Gateway {
 
     /// Refuses a request that has no chance of a place, before its body is read.
     pub fn check_room(&self, caller: Caller) -> Result<(), Error> {
-        self.gate.check(caller).map_err(Error::from)
+        self.gate.check(caller).map_err(|shed| {
+            metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+            Error::from(shed)
+        })
     }
 
     /// A request that could not even be read is a row too.
@@ -182,6 +185,7 @@ impl Gateway {
             Ok(permit) => draft.admitted(permit),
             Err(shed) => {
                 leaving.stays();
+                metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
                 let error = Error::from(shed);
                 draft.refused(&error);
                 return Err(error);
@@ -338,7 +342,8 @@ impl Gateway {
             }
             let missed = || self.crowded(rules, explanation).len() < crowded.len();
             let wait = self.dispatcher.fleet.lobby.wait(&mut stay, &rules.settings.overload, crowded.clone(), missed);
-            if wait.await.is_err() {
+            if let Err(shed) = wait.await {
+                metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
                 return Err(refused);
             }
         }

@@ -113,6 +113,11 @@ impl Upstream {
         self.state.journal.lock().count()
     }
 
+    /// How many of all calls were made to a path that ends so.
+    pub fn calls_to(&self, path: &str) -> usize {
+        self.state.journal.lock().count_of(path)
+    }
+
     /// The last call, if there was one.
     pub fn last_call(&self) -> Option<Call> {
         self.state.journal.lock().calls().next_back().cloned()

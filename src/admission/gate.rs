@@ -73,9 +73,8 @@ impl Gate {
     /// Refuses a request that would be refused after its body was read, too.
     pub fn check(&self, caller: Caller) -> Result<(), Shed> {
         let state = self.state.lock();
-        let full = state.queue.len() >= state.settings.queue as usize && !state.admits(caller);
-        // A short line may still displace a longer one.
-        if full && state.queue.waiting_of(caller) > 0 { Err(state.refusal(caller)) } else { Ok(()) }
+        let hopeless = state.queue.would_refuse(caller, state.settings.queue as usize) && !state.admits(caller);
+        if hopeless { Err(state.refusal(caller)) } else { Ok(()) }
     }
 
     /// Waits for a place, for `overload.queue_timeout` at most. Dropping the future leaves the queue.

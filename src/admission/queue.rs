@@ -48,6 +48,12 @@ impl<T> Queue<T> {
         self.lines.get(&caller).map_or(0, VecDeque::len)
     }
 
+    /// True if [`Self::enter`] would refuse this caller now.
+    pub fn would_refuse(&self, caller: Caller, limit: usize) -> bool {
+        let longest = || self.lines.values().map(VecDeque::len).max().unwrap_or(0);
+        self.length >= limit && longest() <= self.waiting_of(caller) + 1
+    }
+
     /// Lets an entry wait, at most `limit` in all. When full, the longest line gives way to a shorter one: a flood of one
     /// caller cannot keep the others out.
     pub fn enter(&mut self, caller: Caller, entry: T, limit: usize) -> Entered<T> {
@@ -149,6 +155,7 @@ mod tests {
         for entry in 0..4 {
             assert!(matches!(queue.enter(Caller(1), entry, 4), Entered::Waiting(_)));
         }
+        assert!(queue.would_refuse(Caller(1), 4) && !queue.would_refuse(Caller(2), 4));
         assert_eq!(queue.enter(Caller(1), 9, 4), Entered::Refused(9));
         assert!(matches!(queue.enter(Caller(2), 100, 4), Entered::Displaced(_, 3)));
         assert!(matches!(queue.enter(Caller(2), 101, 4), Entered::Displaced(_, 2)));

@@ -6,8 +6,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
+use crate::gateway::Gateway;
 use crate::operations::Operations;
 
-pub async fn text(State(operations): State<Arc<Operations>>) -> Response {
+pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
+    // States, not events: true at the moment they are asked for.
+    let (in_flight, queued, waiting_for_provider) = gateway.occupancy();
+    metrics::gauge!("stepwell_requests_in_flight").set(in_flight);
+    metrics::gauge!("stepwell_requests_queued", "for" => "router").set(queued as f64);
+    metrics::gauge!("stepwell_requests_queued", "for" => "provider").set(waiting_for_provider as f64);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics()).into_response()
 }

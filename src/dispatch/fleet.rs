@@ -1,7 +1,7 @@
 //! The live state of every target: breaker, cool-down, speed, requests in flight. Survives reloads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -76,10 +76,13 @@ struct Dock {
     retries: Mutex<Budget>,
     /// The account is out, with all its models.
     cool_down: Mutex<CoolDown>,
-    /// How many at once it has been found to take.
+    /// How many at once it has been found to take. Every plan asks, few providers ever refuse: `has_refused` spares the
+    /// others the lock.
     limit: Mutex<Limit>,
-    /// A health check failed: others go first until then, or until a request succeeds.
+    has_refused: AtomicBool,
+    /// A health check failed: others go first until then, or until a request succeeds. `is_checked` as above.
     unwell: Mutex<Option<Instant>>,
+    is_checked: AtomicBool,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -124,7 +127,9 @@ impl Fleet {
                 retries: Mutex::new(Budget::new(now)),
                 cool_down: Mutex::default(),
                 limit: Mutex::default(),
+                has_refused: AtomicBool::new(false),
                 unwell: Mutex::default(),
+                is_checked: AtomicBool::new(false),
             })
         };
         self.providers.entry(provider.clone()).or_insert_with(fresh).clone()
@@ -244,6 +249,7 @@ impl Fleet {
     /// What a health check showed: trouble that counts until a moment, or none. True if that is news.
     pub fn checked(&self, provider: &Arc<str>, now: Instant, trouble_until: Option<Instant>) -> bool {
         let dock = self.dock(provider, now);
+        dock.is_checked.store(true, Ordering::Relaxed);
         let before = std::mem::replace(&mut *dock.unwell.lock(), trouble_until);
         before.is_some() != trouble_until.is_some()
     }
@@ -291,7 +297,13 @@ impl Dock {
     }
 
     fn is_unwell(&self, now: Instant) -> bool {
-        self.unwell.lock().is_some_and(|until| until > now)
+        self.is_checked.load(Ordering::Relaxed) && self.unwell.lock().is_some_and(|until| until > now)
+    }
+
+    fn succeeded(&self) {
+        if self.has_refused.load(Ordering::Relaxed) {
+            self.limit.lock().succeeded(self.pending.load(Ordering::Relaxed));
+        }
     }
 
     /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
@@ -312,7 +324,7 @@ impl Dock {
     /// [`Availability::Full`] with `pending` requests. The configured bulkhead and the learned limit both hold.
     fn full(&self, max_concurrency: Option<usize>, pending: u32, now: Instant) -> Option<Availability> {
         let configured = max_concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
-        let learned = self.limit.lock().current(now);
+        let learned = if self.has_refused.load(Ordering::Relaxed) { self.limit.lock().current(now) } else { None };
         match (configured, learned) {
             (Some(limit), _) if pending >= limit => Some(Availability::Full { limit, learned: false }),
             (_, Some(limit)) if pending >= limit => Some(Availability::Full { limit, learned: true }),
@@ -349,11 +361,14 @@ impl Ticket {
             live.first_token.record(now, seconds);
             live.recent.record(seconds);
         }
-        self.dock.limit.lock().succeeded(self.dock.pending.load(Ordering::Relaxed));
+        self.dock.succeeded();
     }
 
     /// What the provider said it would still take.
     pub fn headroom(&self, now: Instant, headroom: &Headroom) {
+        if *headroom == Headroom::default() {
+            return;
+        }
         let left = |said: &crate::provider::headroom::Left| Left { amount: said.remaining, until: now + said.reset };
         let mut live = self.station.live.lock();
         live.rate.requests = headroom.requests.as_ref().map(left).or(live.rate.requests);
@@ -383,7 +398,7 @@ impl Ticket {
             live.tokens_per_second.record(pace / factor.max(1e-6));
             live.recent_whole.record(seconds);
         }
-        self.dock.limit.lock().succeeded(self.dock.pending.load(Ordering::Relaxed));
+        self.dock.succeeded();
         self.judge(now, Outcome::Success);
     }
 
@@ -416,6 +431,7 @@ impl Ticket {
         }
         // A refusal for load, or a first token that does not come: fewer at once. A slow answer is none of them.
         if matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Timeout) {
+            self.dock.has_refused.store(true, Ordering::Relaxed);
             self.dock.limit.lock().refused(now, self.dock.pending.load(Ordering::Relaxed));
         }
         self.judge(
@@ -435,7 +451,9 @@ impl Ticket {
         let mut live = self.station.live.lock();
         if outcome == Outcome::Success {
             live.cool_down.succeeded();
-            *self.dock.unwell.lock() = None;
+            if self.dock.is_checked.load(Ordering::Relaxed) {
+                *self.dock.unwell.lock() = None;
+            }
         }
         live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random())
     }

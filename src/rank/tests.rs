@@ -183,3 +183,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_busy_best_gives_way_to_an_equal_and_never_to_a_worse_one() {
+    let made = |skill: f64| Made {
+        input: 1.0,
+        output: 2.0,
+        priced: true,
+        skill,
+        first_token_ms: 200,
+        pace: 100.0,
+        context: None,
+    };
+    let first = |skills: &[f64], pending: &[u32], strategy: Way| {
+        let targets: Vec<_> = skills.iter().enumerate().map(|(index, skill)| made(*skill).target(index)).collect();
+        let selection = Selection { groups: vec![Group { targets, explicit: false }], strategy: None, min_skill: None };
+        let (needs, hints) = (Needs::default(), Hints::default());
+        let question = Question {
+            selection: &selection,
+            task: "general",
+            needs: &needs,
+            hints: &hints,
+            strategy,
+            weights: Weights::default(),
+            min_skill: 0.0,
+            max_attempts: 3,
+            when_impossible: WhenImpossible::default(),
+            seed: 7,
+            turn: 0,
+        };
+        let vitals = |target: &Target| {
+            let index: usize = target.provider.name[1..].parse().expect("an index");
+            Vitals { pending: pending[index], ..Vitals::default() }
+        };
+        plan(&question, vitals).candidates[0].target.provider.name.to_string()
+    };
+    assert_eq!(first(&[0.8, 0.8], &[0, 0], Way::Balanced), "p0");
+    assert_eq!(first(&[0.8, 0.8], &[3, 1], Way::Balanced), "p1", "the less loaded of two equals");
+    assert_eq!(first(&[0.8, 0.6], &[3, 0], Way::Balanced), "p0", "load does not outweigh merit");
+    assert_eq!(first(&[0.8, 0.8], &[1, 3], Way::Cheapest), "p0");
+    assert_eq!(first(&[0.8, 0.8], &[3, 0], Way::Cheapest), "p1", "of the same price");
+    assert_eq!(first(&[0.8, 0.8], &[3, 0], Way::RoundRobin), "p0", "turns are what was asked for");
+}

@@ -1,12 +1,14 @@
 //! What has arrived, and when.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
 /// Calls kept: enough for any test, bounded for a server that runs for days.
 const KEPT: usize = 10_000;
+/// Paths that are counted apart.
+const PATHS: usize = 100;
 
 /// One call as it arrived.
 #[derive(Clone, Debug)]
@@ -56,11 +58,17 @@ impl Call {
 pub(super) struct Journal {
     latest: VecDeque<Call>,
     total: usize,
+    /// How often each path was called; paths beyond [`PATHS`] are not told apart.
+    by_path: BTreeMap<String, usize>,
 }
 
 impl Journal {
     pub fn push(&mut self, call: Call) {
         self.total += 1;
+        let path = call.head.split(' ').nth(1).unwrap_or_default();
+        if self.by_path.len() < PATHS || self.by_path.contains_key(path) {
+            *self.by_path.entry(path.to_owned()).or_default() += 1;
+        }
         if self.latest.len() == KEPT {
             self.latest.pop_front();
         }
@@ -69,6 +77,10 @@ impl Journal {
 
     pub fn count(&self) -> usize {
         self.total
+    }
+
+    pub fn count_of(&self, path: &str) -> usize {
+        self.by_path.iter().filter(|(known, _)| known.ends_with(path)).map(|(_, count)| count).sum()
     }
 
     pub fn calls(&self) -> impl DoubleEndedIterator<Item = &Call> {

@@ -146,6 +146,10 @@ async fn c06_what_is_too_much_is_refused_at_once_and_the_rest_is_answered() {
     app.idle().await;
     let load = &app.get("/health").await["load"];
     assert_eq!(*load, json!({"in_flight": 0, "queued": 0, "waiting_for_provider": 0}));
+    let metrics =
+        app.client.get(format!("{}/metrics", app.url)).send().await.expect("metrics").text().await.expect("text");
+    assert!(metrics.contains("stepwell_requests_shed_total{reason=\"full\"}"), "{metrics}");
+    assert!(metrics.contains("stepwell_requests_in_flight"), "{metrics}");
     let rows = app.get("/v1/usage?group_by=status").await;
     assert_eq!(rows["total"]["requests"], 200, "refusals are rows, too: {rows}");
 }
