@@ -5,6 +5,7 @@
 
 mod assembly;
 mod chunk;
+pub mod destination;
 mod message;
 mod native;
 mod object;

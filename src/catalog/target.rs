@@ -131,6 +131,8 @@ pub struct Provider {
     /// Added to every URL, such as Azure's `api-version`.
     pub query: Vec<(String, String)>,
     pub preset: Option<&'static str>,
+    /// Its certificate is not checked: whoever answers at its address gets its key.
+    pub insecure_tls: bool,
     /// Trouble that the demo provider makes on purpose.
     pub fault: Option<Fault>,
 }
@@ -151,6 +153,7 @@ impl Provider {
             headers: Vec::new(),
             query: Vec::new(),
             preset: None,
+            insecure_tls: false,
             fault: None,
         }
     }
@@ -208,6 +211,7 @@ impl fmt::Debug for Provider {
             .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("query", &self.query.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("preset", &self.preset)
+            .field("insecure_tls", &self.insecure_tls)
             .field("fault", &self.fault)
             .finish()
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::destination;
 use super::message::Message;
 use super::native::{Embed, Native};
 use super::object::Object;
@@ -48,7 +49,8 @@ pub struct Invalid {
     /// The offending member as a path (`messages[2].content`), `None` if the body as a whole is unreadable.
     pub param: Option<String>,
     pub message: String,
-    /// OpenAI's error code: `invalid_json`, `invalid_type`, `invalid_value` or `missing_required_parameter`.
+    /// OpenAI's error code: `invalid_json`, `invalid_type`, `invalid_value` or `missing_required_parameter`; or our own
+    /// `destination_forbidden`.
     pub code: &'static str,
 }
 
@@ -148,6 +150,7 @@ impl Request {
                 ..Invalid::json(format!("`{name}` appears twice in the body"))
             });
         }
+        destination::refuse(object.0.iter().map(|(name, value)| (&**name, value.get() == "null")))?;
         let model: String = read(&object, "model", "a string")?.ok_or_else(|| Invalid::missing("model"))?;
         if model.trim().is_empty() {
             return Err(Invalid::value("model", "`model` is empty; use `auto` or one of GET /v1/models"));

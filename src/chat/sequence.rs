@@ -82,19 +82,20 @@ impl Sequence {
     }
 
     /// The end of the upstream's bytes. `done`: the provider said `[DONE]` or its like. Returns a last chunk if a
-    /// provider that said so forgot the finish_reason. A silent end without one is a cut, never a finish.
+    /// provider that said so forgot the finish_reason of a text. A silent end without one is a cut, never a finish.
     pub fn end(&mut self, done: bool) -> Result<Option<Chunk>, Cut> {
         if self.is_finished() {
             return Ok(None);
         }
-        if !done || self.choices.is_empty() {
+        // Half a call and a whole one look alike: only a finish_reason says that its arguments are complete.
+        let calls_openly = self.choices.iter().any(|state| state.finish.is_none() && state.called_tools);
+        if !done || self.choices.is_empty() || calls_openly {
             return Err(Cut);
         }
         let mut last = Chunk::default();
         for state in self.choices.iter_mut().filter(|state| state.finish.is_none()) {
-            let finish = if state.called_tools { Finish::ToolCalls } else { Finish::Stop };
-            state.finish = Some(finish);
-            last.choices.push(ChunkChoice { index: state.index, finish: Some(finish), ..ChunkChoice::default() });
+            state.finish = Some(Finish::Stop);
+            last.choices.push(ChunkChoice { index: state.index, finish: state.finish, ..ChunkChoice::default() });
         }
         Ok(Some(last))
     }

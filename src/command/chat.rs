@@ -83,7 +83,7 @@ impl Server<'_> {
         let said =
             |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("?").to_owned();
         let who = format!("{}/{} ({})", said("x-stepwell-provider"), said("x-stepwell-model"), said("x-stepwell-task"));
-        let mut stream = OpenStream::new(incoming, &OpenAi, Framing::Sse, SILENCE);
+        let mut stream = OpenStream::new(incoming, &OpenAi, Framing::Sse, SILENCE, &"stepwell".into());
         let answer = print_all(&mut stream).await.map_err(|failure| Exit::new(Exit::FAILED, failure.message))?;
         let usage =
             stream.usage().map(|usage| format!(", {} + {} tokens", usage.prompt_tokens, usage.completion_tokens));

@@ -11,7 +11,7 @@ use crate::catalog::Format;
 use crate::config::{self, Loaded, Source, environment};
 use crate::gateway::snapshot::Snapshot;
 use crate::provider::adapter;
-use crate::provider::transport::Transport;
+use crate::provider::transport::{Dial, Transport};
 
 const LIVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -51,7 +51,10 @@ async fn ask(loaded: Loaded, source: &Source) -> Outcome {
             let started = Instant::now();
             let result = match provider.format {
                 Format::Demo => Ok(200),
-                _ => transport.probe(&provider.listing_url(), adapter::headers(provider), LIVE_DEADLINE).await,
+                _ => {
+                    let dial = Dial { connect: LIVE_DEADLINE, insecure_tls: provider.insecure_tls };
+                    transport.probe(&provider.listing_url(), adapter::headers(provider), dial).await
+                }
             };
             (provider, result, started.elapsed())
         }

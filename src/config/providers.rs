@@ -211,6 +211,12 @@ fn finish(
     if (provider.api_key.is_some() || provider.identity.is_some()) && is_exposed(&provider.base_url) {
         section.report.warn(section.at, &section.path, "the key travels unencrypted; use https");
     }
+    set(&mut provider.insecure_tls, section.flag("insecure_tls"));
+    if provider.insecure_tls {
+        let message =
+            "INSECURE: certificates are not checked; whoever answers at this address gets its key and every prompt";
+        section.report.warn(section.at, &section.path, message);
+    }
     set(&mut provider.priority, section.count("priority", 0..=1_000_000).map(|count| count.0 as u32));
     set(&mut provider.weight, section.count("weight", 0..=1_000_000).map(|count| count.0 as u32));
     provider.max_concurrency = section.count("max_concurrency", 1..=100_000).map(|count| count.0 as usize);

@@ -12,7 +12,7 @@ use crate::chat::{Assembly, Request, Response};
 use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::headroom::Headroom;
-use crate::provider::transport::{Incoming, Transport};
+use crate::provider::transport::{Dial, Incoming, Transport};
 
 /// Enough of an error answer to read its reason.
 const ERROR_BYTES: usize = 64 << 10;
@@ -87,6 +87,7 @@ async fn exchange(
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;
+    let dial = Dial { connect, insecure_tls: target.provider.insecure_tls };
     if let Some(identity) = &target.provider.identity {
         let authorize = transport.authorize(&mut outgoing, identity, SystemTime::now(), connect);
         timeout_at(first_token, authorize).await.map_err(late)??;
@@ -95,7 +96,7 @@ async fn exchange(
     let bearer = outgoing.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
     let without_token = |failure: Failure| if bearer.is_empty() { failure } else { failure.without(&bearer) };
-    let incoming = timeout_at(first_token, transport.send(outgoing, connect)).await.map_err(late)??;
+    let incoming = timeout_at(first_token, transport.send(outgoing, dial)).await.map_err(late)??;
     let now_unix = jiff::Timestamp::now().as_second();
     heard.headroom = Headroom::read(&incoming.headers, now_unix);
 
@@ -116,6 +117,11 @@ async fn exchange(
         }
         return Err(without_token(failure));
     }
+    if incoming.status.as_u16() >= 204 {
+        // Nothing, a part of something, a report on several things: whatever it says, it is not the whole answer.
+        let message = format!("status {} is no whole answer", incoming.status.as_u16());
+        return Err(Failure { status: Some(incoming.status.as_u16()), ..Failure::malformed(message) });
+    }
     let media_type = incoming.media_type();
     let idle = policy.timeouts.between_tokens.0;
     let framing = adapter.framing().labelled(&media_type);
@@ -133,7 +139,7 @@ async fn exchange(
         };
         return decoded.map(Box::new).map(Answer::Whole).map_err(without_token);
     }
-    let mut stream = OpenStream::new(incoming, adapter, framing, idle);
+    let mut stream = OpenStream::new(incoming, adapter, framing, idle, &target.provider.name);
     timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
     if request.stream {
         return Ok(Answer::Stream(Box::new(stream)));

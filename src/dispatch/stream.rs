@@ -4,6 +4,7 @@
 //! closes it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -34,12 +35,20 @@ pub struct OpenStream {
     ended: bool,
     /// A failure that waits until the chunks before it are delivered.
     late: Option<Failure>,
+    provider: Arc<str>,
     /// Events that could not be read and were left out.
     pub unreadable: u32,
 }
 
 impl OpenStream {
-    pub fn new(incoming: Incoming, adapter: &dyn Adapter, framing: Framing, idle: Duration) -> Self {
+    /// `idle` is the longest silence; `provider` is who is blamed for what cannot be read.
+    pub fn new(
+        incoming: Incoming,
+        adapter: &dyn Adapter,
+        framing: Framing,
+        idle: Duration,
+        provider: &Arc<str>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             incoming,
@@ -54,6 +63,7 @@ impl OpenStream {
             last_content: now,
             ended: false,
             late: None,
+            provider: provider.clone(),
             unreadable: 0,
         }
     }
@@ -152,7 +162,11 @@ impl OpenStream {
                     }
                 }
                 Piece::Done => self.finish(true)?,
-                Piece::Unreadable => self.unreadable += 1,
+                Piece::Unreadable => {
+                    self.unreadable += 1;
+                    let provider = self.provider.to_string();
+                    metrics::counter!("stepwell_unreadable_events_total", "provider" => provider).increment(1);
+                }
                 Piece::Failure(failure) => self.fail(failure)?,
             }
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use crate::chat::{Invalid, Object, object};
+use crate::chat::{Invalid, Object, destination, object};
 
 /// stepwell's own members, which mean the same in every dialect (CONTRACT, Hints).
 pub const OURS: [&str; 3] = ["context", "provider", "models"];
@@ -26,6 +26,7 @@ pub fn members(body: &Bytes) -> Result<Map<String, Value>, Invalid> {
             ..Invalid::json(format!("`{twice}` appears twice in the body"))
         });
     }
+    destination::refuse(members.iter().map(|(name, value)| (name.as_str(), value.is_null())))?;
     Ok(members)
 }
 

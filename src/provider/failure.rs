@@ -184,7 +184,7 @@ pub struct Failure {
 }
 
 /// Longest quotation of a provider's error.
-const QUOTE_CHARS: usize = 500;
+const QUOTE_BYTES: usize = 500;
 
 impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
@@ -225,7 +225,7 @@ impl Failure {
             Self::new(kind, if quote.is_empty() { format!("status {}", status.as_u16()) } else { quote })
         });
         failure.status = Some(status.as_u16());
-        failure.retry_after = retry_after(headers, now_unix).or(failure.retry_after);
+        failure.retry_after = retry_after(status.as_u16(), headers, now_unix).or(failure.retry_after);
         failure
     }
 
@@ -272,7 +272,7 @@ impl Failure {
             kind: signs::kind(status, &words, &message, json),
             status,
             retry_after: retry_delay(json).or_else(|| try_again_in(&message)),
-            message: quote(&message, QUOTE_CHARS),
+            message: quote(&message, QUOTE_BYTES),
             code: code.filter(|code| code.parse::<u16>().is_err()),
             param: word(&inner, "param"),
         })
@@ -295,34 +295,50 @@ fn retry_delay(json: &str) -> Option<Duration> {
 }
 
 /// The wait that a provider asks for, in every spelling seen: `retry-after-ms`, `retry-after` (seconds, also fractional,
-/// or an HTTP date), `x-ratelimit-reset-*` (only beside a 429's exhausted limit: `1m30s`, `12ms`). Garbage is no hint.
-pub fn retry_after(headers: &HeaderMap, now_unix: i64) -> Option<Duration> {
+/// or an HTTP date in any of its three forms), `x-ratelimit-reset-*` (`1m30s`, `12ms`) where it says that the limit is
+/// exhausted, or where a 429 says nothing else. Garbage is no hint, and does not hide a better one.
+pub fn retry_after(status: u16, headers: &HeaderMap, now_unix: i64) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let seconds = |value: &str| value.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0 && *s < 1e9);
-    if let Some(ms) = text("retry-after-ms").and_then(seconds) {
-        return Some(Duration::from_secs_f64(ms / 1000.0));
-    }
-    if let Some(value) = text("retry-after") {
-        if let Some(seconds) = seconds(value) {
-            return Some(Duration::from_secs_f64(seconds));
-        }
-        if let Ok(wait) = crate::units::duration(value) {
-            return Some(wait);
-        }
-        let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp().as_second();
-        return Some(Duration::from_secs(at.saturating_sub(now_unix).max(0).unsigned_abs()));
-    }
-    ["requests", "tokens"]
-        .into_iter()
-        .filter(|kind| text(&format!("x-ratelimit-remaining-{kind}")).is_some_and(|left| left == "0"))
-        .filter_map(|kind| crate::units::duration(text(&format!("x-ratelimit-reset-{kind}"))?).ok())
-        .max()
+    let in_ms = || text("retry-after-ms").and_then(seconds).map(|ms| Duration::from_secs_f64(ms / 1000.0));
+    let plain = || {
+        let value = text("retry-after")?;
+        let span = || seconds(value).map(Duration::from_secs_f64).or_else(|| crate::units::duration(value).ok());
+        let until = || {
+            let at = http_date(value)?;
+            Some(Duration::from_secs(at.saturating_sub(now_unix).max(0).unsigned_abs()))
+        };
+        span().or_else(until)
+    };
+    in_ms().or_else(plain).or_else(|| reset(status, text))
 }
 
-/// At most `limit` characters, control characters and markup made harmless.
+/// When an exhausted rate limit is full again, by OpenAI's headers and their relatives.
+fn reset<'h>(status: u16, text: impl Fn(&str) -> Option<&'h str>) -> Option<Duration> {
+    let kinds = ["requests", "tokens"];
+    let left = kinds.map(|kind| text(&format!("x-ratelimit-remaining-{kind}")));
+    let unsaid = status == 429 && left.iter().all(Option::is_none);
+    let exhausted = kinds.iter().zip(left).filter(|(_, left)| unsaid || *left == Some("0"));
+    let wait = |kind: &str| crate::units::duration(text(&format!("x-ratelimit-reset-{kind}"))?).ok();
+    exhausted.filter_map(|(kind, _)| wait(kind)).max()
+}
+
+/// Unix seconds of an HTTP date: today's form and the two obsolete ones that are still to be understood (RFC 9110, 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+        return Some(date.timestamp().as_second());
+    }
+    ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"].iter().find_map(|format| {
+        let date = jiff::fmt::strtime::parse(format, text).ok()?.to_datetime().ok()?;
+        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    })
+}
+
+/// At most `limit` bytes of a text, control characters and markup made harmless (which makes it longer).
 pub fn quote(text: &str, limit: usize) -> String {
     let mut quoted = String::new();
-    for c in text.trim().chars().take(limit) {
+    let text = text.trim();
+    for (_, c) in text.char_indices().take_while(|(at, c)| at + c.len_utf8() <= limit) {
         match c {
             '<' => quoted.push_str("&lt;"),
             '>' => quoted.push_str("&gt;"),
@@ -393,7 +409,7 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, value.parse().expect("value"));
             }
-            retry_after(&headers, 1_445_412_400)
+            retry_after(429, &headers, 1_445_412_400)
         };
         assert_eq!(wait(&[("retry-after", "30")]), Some(Duration::from_secs(30)));
         assert_eq!(wait(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
@@ -403,6 +419,17 @@ mod tests {
             wait(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "1m30s")]),
             Some(Duration::from_secs(90))
         );
+        for (date, seconds) in [
+            ("Wednesday, 21-Oct-15 07:28:00 GMT", 80),
+            ("Wed Oct 21 07:28:00 2015", 80),
+            ("Wed, 21 Oct 2015 07:00:00 GMT", 0),
+        ] {
+            assert_eq!(wait(&[("retry-after", date)]), Some(Duration::from_secs(seconds)), "{date}");
+        }
+        let reset = ("x-ratelimit-reset-requests", "1m30s");
+        assert_eq!(wait(&[reset]), Some(Duration::from_secs(90)));
+        assert_eq!(wait(&[("retry-after", "soon"), reset]), Some(Duration::from_secs(90)), "garbage hides nothing");
+        assert_eq!(wait(&[("x-ratelimit-remaining-requests", "7"), reset]), None, "that limit is not exhausted");
         for garbage in ["soon", "-5", "1e400", "NaN", ""] {
             assert_eq!(wait(&[("retry-after", garbage)]), None, "{garbage}");
         }

@@ -25,11 +25,27 @@ pub const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Idle upstream connections are kept this long; most servers close theirs after 60 to 120 s.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
-/// Connection pools, one per runtime and connect timeout: a connection is served by the runtime that opened it, and using
+/// How a connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dial {
+    /// TCP and TLS handshake together.
+    pub connect: Duration,
+    /// Whoever answers is believed to be the provider, whatever its certificate says.
+    pub insecure_tls: bool,
+}
+
+/// Certificates are checked unless somebody says otherwise.
+impl From<Duration> for Dial {
+    fn from(connect: Duration) -> Self {
+        Self { connect, insecure_tls: false }
+    }
+}
+
+/// Connection pools, one per runtime and way to connect: a connection is served by the runtime that opened it, and using
 /// it from another one costs a wake-up across cores. Outlives reloads.
 #[derive(Default)]
 pub struct Transport {
-    clients: DashMap<(tokio::runtime::Id, Duration), reqwest::Client>,
+    clients: DashMap<(tokio::runtime::Id, Dial), reqwest::Client>,
     /// Parsed addresses: there are as many as targets, and parsing one takes longer than classifying a short prompt.
     addresses: DashMap<String, reqwest::Url>,
     /// Access tokens, by the fingerprint of their account.
@@ -65,7 +81,7 @@ enum Body {
 impl Transport {
     /// Sends a request and waits for the head of the answer. No deadline but the connect timeout: the caller sets it by
     /// dropping the future, which closes the connection.
-    pub async fn send(&self, outgoing: Outgoing, connect: Duration) -> Result<Incoming, Failure> {
+    pub async fn send(&self, outgoing: Outgoing, dial: impl Into<Dial>) -> Result<Incoming, Failure> {
         if let Some(mut script) = outgoing.script {
             script.wait_for_head().await?;
             let (status, headers) = (script.status, script.headers.clone());
@@ -73,7 +89,7 @@ impl Transport {
         }
         let url = self.address(&outgoing.url)?;
         let request =
-            self.client(connect)?.post(url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
+            self.client(dial.into())?.post(url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
@@ -154,7 +170,7 @@ impl Transport {
             id: String,
         }
         let request = self
-            .client(deadline)
+            .client(deadline.into())
             .ok()?
             .get(format!("{}/models", base_url.trim_end_matches('/')))
             .headers(headers)
@@ -165,9 +181,10 @@ impl Transport {
     }
 
     /// The status with which a provider answers the cheapest question there is, the list of its models.
-    pub async fn probe(&self, base_url: &str, headers: HeaderMap, deadline: Duration) -> Result<u16, Failure> {
+    pub async fn probe(&self, base_url: &str, headers: HeaderMap, dial: impl Into<Dial>) -> Result<u16, Failure> {
         let url = format!("{}/models", base_url.trim_end_matches('/'));
-        let request = self.client(deadline)?.get(url).headers(headers).timeout(deadline);
+        let dial = dial.into();
+        let request = self.client(dial)?.get(url).headers(headers).timeout(dial.connect);
         request.send().await.map(|response| response.status().as_u16()).map_err(|error| failure(&error))
     }
 
@@ -184,13 +201,14 @@ impl Transport {
         Ok(url)
     }
 
-    fn client(&self, connect: Duration) -> Result<reqwest::Client, Failure> {
-        let place = (tokio::runtime::Handle::current().id(), connect);
+    fn client(&self, dial: Dial) -> Result<reqwest::Client, Failure> {
+        let place = (tokio::runtime::Handle::current().id(), dial);
         if let Some(client) = self.clients.get(&place) {
             return Ok(client.clone());
         }
         let client = reqwest::Client::builder()
-            .connect_timeout(connect)
+            .connect_timeout(dial.connect)
+            .tls_danger_accept_invalid_certs(dial.insecure_tls)
             .redirect(reqwest::redirect::Policy::none())
             // Whether to try again is the dispatcher's decision alone.
             .retry(reqwest::retry::never())

@@ -60,6 +60,12 @@ pub fn events(events: &[Value]) -> Act {
     of(Content::Events(events.iter().map(|event| format!("data: {event}\n\n")).collect()))
 }
 
+/// Streams these bytes, and nothing after them; each piece is cut at multiples of the slice.
+pub fn pieces(pieces: impl IntoIterator<Item = String>) -> Act {
+    let act = of(Content::Events(pieces.into_iter().collect()));
+    Act { fault: Fault { no_done: true, ..act.fault }, ..act }
+}
+
 /// Accepts the request and says nothing.
 pub fn hang() -> Act {
     chat("").breaking(Breaking::Stall, None)

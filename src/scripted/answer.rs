@@ -84,12 +84,12 @@ fn said(content: &Content, fault: &Fault, status: u16, request: &Value, streams:
         }
         Content::Model(said) => plain(status, JSON, model::body(&text(said), request)),
         Content::Events(events) => {
-            let done = complete.then(|| Bytes::from("data: [DONE]\n\n"));
+            let done = (complete && !fault.no_done).then(|| Bytes::from("data: [DONE]\n\n"));
             stream(status, events.iter().map(|event| Bytes::from(event.clone())).chain(done))
         }
         Content::Raw { content_type, body } => plain(status, content_type, body.clone()),
     };
-    if fault.no_done {
+    if fault.no_done && !matches!(content, Content::Events(_)) {
         answer.pieces.retain(|piece| !piece.starts_with(b"data: [DONE]"));
     }
     answer
@@ -113,9 +113,9 @@ fn instead(act: &Act, status: u16, request: &Value, streams: bool) -> std::io::R
         Some(Body::NoChoices) => choices(json!([])),
         Some(Body::NullChoices) => choices(Value::Null),
         Some(Body::Truncated) => {
-            // The piece that holds the end: the last one, or the one with the finish_reason.
-            let last = answer.pieces.len().saturating_sub(if streams { 2 } else { 1 });
-            answer.pieces.truncate(last + 1);
+            let is_end = |piece: &Bytes| memchr::memmem::find(piece, b"\"finish_reason\":\"").is_some();
+            let last = answer.pieces.iter().position(is_end).unwrap_or(answer.pieces.len());
+            answer.pieces.truncate(last.saturating_add(1));
             if let Some(piece) = answer.pieces.last_mut() {
                 piece.truncate(piece.len() / 2);
             }

@@ -20,6 +20,9 @@ const MAX_BODY: usize = 256 << 20;
 /// As long as anybody waits.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
+/// How long a request is read that has its answer already.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// A connection with what was read of it and not yet used.
 struct Connection {
     stream: TcpStream,
@@ -85,7 +88,23 @@ impl Connection {
         if outcome.is_err() {
             state.left();
         }
+        if early && outcome.is_ok() {
+            self.drain().await?;
+        }
         outcome.map(|good| good && keeps && !early)
+    }
+
+    /// Says that nothing more comes and takes what does, for a while: closing over unread bytes would be a reset, which
+    /// may overtake the answer.
+    async fn drain(&mut self) -> std::io::Result<()> {
+        self.stream.shutdown().await?;
+        let rest = async {
+            while self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0) {
+                self.buffer.clear();
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, rest).await;
+        Ok(())
     }
 
     async fn head(&mut self) -> std::io::Result<Head> {
@@ -267,12 +286,12 @@ fn written_head(answer: &Answer, fault: &Fault, length: Option<usize>) -> String
     for (name, value) in &fault.headers {
         line(name, value);
     }
-    if fault.close || fault.length != 0 || fault.trailer {
+    if fault.close || fault.early || fault.length != 0 || fault.trailer {
         line("connection", "close");
     }
     match length {
         // No body, so no length either.
-        _ if matches!(answer.status, 204 | 205 | 304) => {}
+        _ if matches!(answer.status, 204 | 304) => {}
         Some(length) => line("content-length", &length.saturating_add_signed(fault.length as isize).to_string()),
         None => line("transfer-encoding", "chunked"),
     }

@@ -15,7 +15,6 @@ mod faults;
 mod formats;
 mod layers;
 mod ledger;
-mod malformed;
 mod operations;
 mod recall;
 mod routing;
