@@ -100,6 +100,11 @@ pub fn built_in(name: &str, text: &str) -> Result<Loaded, Problems> {
     parse(Path::new(name), text, &|_| None, today())
 }
 
+/// A place for what a command writes and removes again; `name` says which.
+pub fn scratch_directory(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("stepwell-{name}-{}", uuid::Uuid::now_v7().simple()))
+}
+
 fn today() -> Date {
     jiff::Zoned::now().date()
 }

@@ -34,7 +34,7 @@ pub fn run(concurrency: usize, duration: u64, stream: bool) -> Outcome {
     if !(1..=10_000).contains(&concurrency) || !(1..=600).contains(&duration) {
         return Err(Exit::new(Exit::USAGE, "--concurrency is 1 to 10000, --duration 1 to 600 seconds"));
     }
-    let directory = std::env::temp_dir().join(format!("stepwell-bench-{}", uuid::Uuid::now_v7().simple()));
+    let directory = config::scratch_directory("bench");
     std::fs::create_dir_all(&directory)
         .map_err(|error| Exit::new(Exit::FAILED, format!("cannot write {}: {error}", directory.display())))?;
     let result = measure(&directory, concurrency, Duration::from_secs(duration), stream);

@@ -26,7 +26,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("reqwest::", &["provider/transport.rs"], "the network has one door"),
     ("axum::", &["api", "app"], "axum is the outside's business"),
     ("sqlx::", &["store"], "SQL stands in the store"),
-    ("std::env::", &["config", "command/bench.rs"], "the environment is configuration"),
+    ("std::env::", &["config"], "the environment is configuration"),
 ];
 
 fn sources() -> Vec<(String, String)> {

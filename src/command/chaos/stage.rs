@@ -10,7 +10,7 @@ use anyhow::Context;
 use super::Exit;
 use crate::app::{self, Options, Running};
 use crate::catalog::{Auth, Format, Provider, Target};
-use crate::config::{Loaded, Source};
+use crate::config::{self, Loaded, Source};
 use crate::scripted::{Upstream, act};
 
 /// What every healthy provider says: long enough to be cut in the middle.
@@ -71,7 +71,7 @@ impl Stage {
         // The file on disk is not what runs here.
         loaded.files.clear();
 
-        let directory = std::env::temp_dir().join(format!("stepwell-chaos-{}", uuid::Uuid::now_v7().simple()));
+        let directory = config::scratch_directory("chaos");
         let listen = Some(([127, 0, 0, 1], 0).into());
         let options = Options { source: Source::Demo, listen, data_dir: Some(directory.clone()) };
         let running = app::start(loaded, options).await?;
