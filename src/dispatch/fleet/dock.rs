@@ -1,0 +1,87 @@
+//! One provider: places, retries, and what concerns all its targets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::admission::lobby::Lobby;
+use crate::rank::score::Availability;
+use crate::resilience::backoff::Budget;
+use crate::resilience::cooldown::CoolDown;
+use crate::resilience::limit::Limit;
+
+/// One provider.
+pub(super) struct Dock {
+    pub(super) name: Arc<str>,
+    pub(super) lobby: Arc<Lobby>,
+    pub(super) pending: AtomicU32,
+    pub(super) retries: Mutex<Budget>,
+    /// The account is out, with all its models.
+    pub(super) cool_down: Mutex<CoolDown>,
+    /// How many at once it has been found to take. Every plan asks, few providers ever refuse: `has_refused` spares the
+    /// others the lock.
+    pub(super) limit: Mutex<Limit>,
+    pub(super) has_refused: AtomicBool,
+    /// A health check failed: others go first until then, or until a request succeeds. `is_checked` as above.
+    pub(super) unwell: Mutex<Option<Instant>>,
+    pub(super) is_checked: AtomicBool,
+}
+
+impl Dock {
+    pub(super) fn new(name: &Arc<str>, lobby: &Arc<Lobby>, now: Instant) -> Self {
+        Self {
+            name: name.clone(),
+            lobby: lobby.clone(),
+            pending: AtomicU32::new(0),
+            retries: Mutex::new(Budget::new(now)),
+            cool_down: Mutex::default(),
+            limit: Mutex::default(),
+            has_refused: AtomicBool::new(false),
+            unwell: Mutex::default(),
+            is_checked: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn cooling(&self, now: Instant) -> Option<(Instant, &'static str)> {
+        let cool_down = self.cool_down.lock();
+        cool_down.active(now).map(|until| (until, cool_down.cause))
+    }
+
+    pub(super) fn is_unwell(&self, now: Instant) -> bool {
+        self.is_checked.load(Ordering::Relaxed) && self.unwell.lock().is_some_and(|until| until > now)
+    }
+
+    pub(super) fn succeeded(&self) {
+        if self.has_refused.load(Ordering::Relaxed) {
+            self.limit.lock().succeeded(self.pending.load(Ordering::Relaxed));
+        }
+    }
+
+    /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
+    pub(super) fn leave(&self, max_concurrency: Option<usize>) {
+        let before = self.pending.fetch_sub(1, Ordering::SeqCst);
+        if self.lobby.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let room = |pending| self.full(max_concurrency, pending, now).is_none();
+        for pending in [before.saturating_sub(1), before] {
+            if room(pending) {
+                self.lobby.freed(&self.name);
+            }
+        }
+    }
+
+    /// [`Availability::Full`] with `pending` requests. The configured bulkhead and the learned limit both hold.
+    pub(super) fn full(&self, max_concurrency: Option<usize>, pending: u32, now: Instant) -> Option<Availability> {
+        let configured = max_concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let learned = if self.has_refused.load(Ordering::Relaxed) { self.limit.lock().current(now) } else { None };
+        match (configured, learned) {
+            (Some(limit), _) if pending >= limit => Some(Availability::Full { limit, learned: false }),
+            (_, Some(limit)) if pending >= limit => Some(Availability::Full { limit, learned: true }),
+            _ => None,
+        }
+    }
+}
