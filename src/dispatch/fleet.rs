@@ -149,6 +149,7 @@ impl Fleet {
             target: target.clone(),
             started: now,
             judged: false,
+            begun: false,
         })
     }
 

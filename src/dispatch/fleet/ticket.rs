@@ -27,11 +27,14 @@ pub struct Ticket {
     pub(super) target: Arc<Target>,
     pub started: Instant,
     pub(super) judged: bool,
+    /// Its first token has arrived.
+    pub(super) begun: bool,
 }
 
 impl Ticket {
     /// The first token of a stream has arrived.
-    pub fn first_token(&self, now: Instant) {
+    pub fn first_token(&mut self, now: Instant) {
+        self.begun = true;
         let seconds = now.saturating_duration_since(self.started).as_secs_f64();
         {
             let mut live = self.station.live.lock();
@@ -106,8 +109,9 @@ impl Ticket {
             let seconds = now.saturating_duration_since(self.started).as_secs_f64();
             self.station.live.lock().penalty.raise(now, seconds.clamp(LEAST_PENALTY, MOST_PENALTY));
         }
-        // A refusal for load, or a first token that does not come: fewer at once. A slow answer is none of them.
-        if matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Timeout) {
+        // A refusal for load, or a first token that does not come: fewer at once. A long answer is none of them.
+        let late = failure.kind == FailureKind::Timeout && !self.begun;
+        if late || matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded) {
             self.dock.has_refused.store(true, Ordering::Relaxed);
             self.dock.limit.lock().refused(now, self.dock.pending.load(Ordering::Relaxed));
         }

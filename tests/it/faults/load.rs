@@ -87,6 +87,28 @@ async fn a20_of_a_thousand_requests_at_the_end_of_the_pause_one_is_the_probe() {
 }
 
 #[tokio::test]
+async fn a20_a_probe_whose_caller_leaves_gives_its_place_back() {
+    let (one, two) = (upstream().await, upstream().await);
+    let breaker = "breaker: { cooldown: 100ms, consecutive_failures: 1 }";
+    let app = app(&format!("{TWO}routing: {{ strategy: priority }}\n{breaker}\n"), &[&one, &two]).await;
+    one.always(status(500));
+    app.say("hi").await;
+    one.always(hang());
+    let probing = async {
+        // Until one of them is the probe.
+        while one.count() < 2 {
+            let patience = Duration::from_millis(100);
+            let _ = tokio::time::timeout(patience, asked(&app, "k", "hi")).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), probing).await.expect("a probe is sent");
+    one.closed(1).await;
+    one.always(chat("recovered"));
+    let recovered = async { while app.say("hi").await != "recovered" {} };
+    tokio::time::timeout(Duration::from_secs(5), recovered).await.expect("the next one may probe");
+}
+
+#[tokio::test]
 async fn a21_when_all_fail_attempts_stay_near_requests_and_recovery_is_quick() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
