@@ -88,7 +88,6 @@ impl Router {
             .arg(config)
             .arg("--data-dir")
             .arg(data)
-            .env("RUST_LOG", "error")
             .stderr(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
