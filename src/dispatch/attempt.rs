@@ -179,8 +179,12 @@ async fn collect(
             rest.extend_from_slice(&piece);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    let whole = if rest.is_empty() { first } else { rest.freeze() };
+    // JSON begins with no byte order mark, some servers' does (RFC 8259, section 8.1: a reader may ignore it).
+    Ok(if whole.starts_with(BYTE_ORDER_MARK) { whole.slice(BYTE_ORDER_MARK.len()..) } else { whole })
 }
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A vector short, and every later one would belong to the wrong text.
 fn complete(answer: Response, wanted: usize) -> Result<Response, Failure> {

@@ -1,6 +1,7 @@
 //! How a provider fails, and the one table that says what follows from each kind.
 
 mod signs;
+mod wait;
 
 use std::time::Duration;
 
@@ -225,7 +226,7 @@ impl Failure {
             Self::new(kind, if quote.is_empty() { format!("status {}", status.as_u16()) } else { quote })
         });
         failure.status = Some(status.as_u16());
-        failure.retry_after = retry_after(status.as_u16(), headers, now_unix).or(failure.retry_after);
+        failure.retry_after = wait::retry_after(status.as_u16(), headers, now_unix).or(failure.retry_after);
         failure
     }
 
@@ -271,67 +272,12 @@ impl Failure {
         Some(Self {
             kind: signs::kind(status, &words, &message, json),
             status,
-            retry_after: retry_delay(json).or_else(|| try_again_in(&message)),
+            retry_after: wait::retry_delay(json).or_else(|| wait::try_again_in(&message)),
             message: quote(&message, QUOTE_BYTES),
             code: code.filter(|code| code.parse::<u16>().is_err()),
             param: word(&inner, "param"),
         })
     }
-}
-
-/// OpenAI's and Groq's words for a wait: "Please try again in 6.2s."
-fn try_again_in(message: &str) -> Option<Duration> {
-    let (_, rest) = message.split_once("try again in ")?;
-    let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-    crate::units::duration(rest[..end].trim_end_matches(['.', ',', ')'])).ok()
-}
-
-/// Google's RetryInfo: `"retryDelay": "17s"`.
-fn retry_delay(json: &str) -> Option<Duration> {
-    let (_, rest) = json.split_once("\"retryDelay\"")?;
-    let (_, rest) = rest.split_once('"')?;
-    let (value, _) = rest.split_once('"')?;
-    crate::units::duration(value).ok()
-}
-
-/// The wait that a provider asks for, in every spelling seen: `retry-after-ms`, `retry-after` (seconds, also fractional,
-/// or an HTTP date in any of its three forms), `x-ratelimit-reset-*` (`1m30s`, `12ms`) where it says that the limit is
-/// exhausted, or where a 429 says nothing else. Garbage is no hint, and does not hide a better one.
-pub fn retry_after(status: u16, headers: &HeaderMap, now_unix: i64) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let seconds = |value: &str| value.parse::<f64>().ok().filter(|s| s.is_finite() && *s >= 0.0 && *s < 1e9);
-    let in_ms = || text("retry-after-ms").and_then(seconds).map(|ms| Duration::from_secs_f64(ms / 1000.0));
-    let plain = || {
-        let value = text("retry-after")?;
-        let span = || seconds(value).map(Duration::from_secs_f64).or_else(|| crate::units::duration(value).ok());
-        let until = || {
-            let at = http_date(value)?;
-            Some(Duration::from_secs(at.saturating_sub(now_unix).max(0).unsigned_abs()))
-        };
-        span().or_else(until)
-    };
-    in_ms().or_else(plain).or_else(|| reset(status, text))
-}
-
-/// When an exhausted rate limit is full again, by OpenAI's headers and their relatives.
-fn reset<'h>(status: u16, text: impl Fn(&str) -> Option<&'h str>) -> Option<Duration> {
-    let kinds = ["requests", "tokens"];
-    let left = kinds.map(|kind| text(&format!("x-ratelimit-remaining-{kind}")));
-    let unsaid = status == 429 && left.iter().all(Option::is_none);
-    let exhausted = kinds.iter().zip(left).filter(|(_, left)| unsaid || *left == Some("0"));
-    let wait = |kind: &str| crate::units::duration(text(&format!("x-ratelimit-reset-{kind}"))?).ok();
-    exhausted.filter_map(|(kind, _)| wait(kind)).max()
-}
-
-/// Unix seconds of an HTTP date: today's form and the two obsolete ones that are still to be understood (RFC 9110, 5.6.7).
-fn http_date(text: &str) -> Option<i64> {
-    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
-        return Some(date.timestamp().as_second());
-    }
-    ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"].iter().find_map(|format| {
-        let date = jiff::fmt::strtime::parse(format, text).ok()?.to_datetime().ok()?;
-        Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-    })
 }
 
 /// At most `limit` bytes of a text, control characters and markup made harmless (which makes it longer).
@@ -399,39 +345,6 @@ mod tests {
             let failure = answer(status, body);
             assert_eq!(failure.kind, kind, "{body}");
             assert_eq!(failure.message, message, "{body}");
-        }
-    }
-
-    #[test]
-    fn a_wait_is_read_in_every_spelling() {
-        let wait = |pairs: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.insert(*name, value.parse().expect("value"));
-            }
-            retry_after(429, &headers, 1_445_412_400)
-        };
-        assert_eq!(wait(&[("retry-after", "30")]), Some(Duration::from_secs(30)));
-        assert_eq!(wait(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
-        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
-        assert_eq!(wait(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]), Some(Duration::from_secs(80)));
-        assert_eq!(
-            wait(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "1m30s")]),
-            Some(Duration::from_secs(90))
-        );
-        for (date, seconds) in [
-            ("Wednesday, 21-Oct-15 07:28:00 GMT", 80),
-            ("Wed Oct 21 07:28:00 2015", 80),
-            ("Wed, 21 Oct 2015 07:00:00 GMT", 0),
-        ] {
-            assert_eq!(wait(&[("retry-after", date)]), Some(Duration::from_secs(seconds)), "{date}");
-        }
-        let reset = ("x-ratelimit-reset-requests", "1m30s");
-        assert_eq!(wait(&[reset]), Some(Duration::from_secs(90)));
-        assert_eq!(wait(&[("retry-after", "soon"), reset]), Some(Duration::from_secs(90)), "garbage hides nothing");
-        assert_eq!(wait(&[("x-ratelimit-remaining-requests", "7"), reset]), None, "that limit is not exhausted");
-        for garbage in ["soon", "-5", "1e400", "NaN", ""] {
-            assert_eq!(wait(&[("retry-after", garbage)]), None, "{garbage}");
         }
     }
 

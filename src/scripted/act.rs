@@ -26,6 +26,8 @@ pub(super) enum Content {
     },
     /// Pieces of a stream, whatever was asked for.
     Events(Vec<String>),
+    /// These bytes and no others, head included; then the connection is closed.
+    Wire(Vec<u8>),
 }
 
 fn of(content: Content) -> Act {
@@ -64,6 +66,11 @@ pub fn events(events: &[Value]) -> Act {
 pub fn pieces(pieces: impl IntoIterator<Item = String>) -> Act {
     let act = of(Content::Events(pieces.into_iter().collect()));
     Act { fault: Fault { no_done: true, ..act.fault }, ..act }
+}
+
+/// Writes these bytes in the place of everything, status line included, and closes the connection.
+pub fn wire(bytes: impl Into<Vec<u8>>) -> Act {
+    of(Content::Wire(bytes.into()))
 }
 
 /// Accepts the request and says nothing.

@@ -88,6 +88,7 @@ fn said(content: &Content, fault: &Fault, status: u16, request: &Value, streams:
             stream(status, events.iter().map(|event| Bytes::from(event.clone())).chain(done))
         }
         Content::Raw { content_type, body } => plain(status, content_type, body.clone()),
+        Content::Wire(bytes) => plain(status, "", bytes.clone()),
     };
     if fault.no_done && !matches!(content, Content::Events(_)) {
         answer.pieces.retain(|piece| !piece.starts_with(b"data: [DONE]"));

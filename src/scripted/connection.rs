@@ -78,7 +78,7 @@ impl Connection {
         let lowered = head.text.to_ascii_lowercase();
         state.record(Call { head: lowered, body: body.clone(), arrived: Instant::now(), connection: number });
         let act = state.choose(&x_fault, &body);
-        if lists && act.fault == Fault::default() && !matches!(act.content, Content::Raw { .. }) {
+        if lists && act.fault == Fault::default() && !matches!(act.content, Content::Raw { .. } | Content::Wire(_)) {
             self.page(&models().to_string()).await?;
             return Ok(keeps);
         }
@@ -184,6 +184,12 @@ impl Connection {
         let breaks = fault.breaks;
         if let Some(Break { how, after: None }) = breaks {
             return self.break_off(how).await;
+        }
+        if let Content::Wire(bytes) = &act.content {
+            self.write(bytes, fault.slice).await?;
+            // Politely: a reset might overtake what was written.
+            self.drain().await?;
+            return Ok(false);
         }
         let answer = answer::of(act, request)?;
         for status in &fault.interim {

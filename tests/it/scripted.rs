@@ -9,8 +9,9 @@ use stepwell::scripted::proxy::{Proxy, Reach, Weather};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::app::ask;
 use crate::support::upstream::{fault, within};
-use crate::support::{Upstream, upstream};
+use crate::support::{Upstream, app, upstream};
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().expect("a client")
@@ -200,4 +201,31 @@ fn the_demo_command_says_how_it_is_used_and_its_examples_work() {
     assert!(html.starts_with("<!doctype html>"), "{html}");
     assert_eq!(models["data"][0]["id"], "scripted");
     assert_eq!(banner.matches("curl").count(), 4, "three examples and the record: {banner}");
+}
+
+#[tokio::test]
+async fn the_demo_provider_takes_the_same_words_and_refuses_the_others_by_name() {
+    let yaml = "providers: { demo: { fault: { status: 503, retry_after: 7, rate: 100%, models: [large] } } }\ncache: { enabled: false }";
+    let app = app(yaml, &[]).await;
+    let ask = |model: &str, prompt: &str| {
+        let mut body = ask(prompt);
+        body["model"] = json!(model);
+        body
+    };
+    let (status, headers, _) = app.chat(&ask("demo/large", "hi")).await;
+    assert_eq!((status, &headers["retry-after"]), (503, &"7".parse().expect("a value")));
+    for (directive, status) in
+        [("status=429 header=retry-after-ms:1", 429), ("status=500,on=medium", 200), ("reset", 502)]
+    {
+        let (got, _, body) = app.chat(&ask("demo/small", &format!("hi [[fault {directive}]]"))).await;
+        assert_eq!(got, status, "{directive}: {body}");
+    }
+    for (directive, named) in [("sttus=503", "`sttus`"), ("delay=soon", "`soon`"), ("encoding=gzip", "`stepwell demo`")]
+    {
+        let (status, _, body) = app.chat(&ask("demo/small", &format!("hi [[fault {directive}]]"))).await;
+        assert_eq!(status, 400, "{directive}: {body}");
+        assert!(body["error"]["message"].as_str().expect("text").contains(named), "{directive}: {body}");
+    }
+    let streamed = app.stream(&ask("demo/small", "hi [[fault cut_after=3]]")).await;
+    assert!(streamed.error().is_some() && streamed.text().split(' ').count() <= 4, "{}", streamed.raw);
 }

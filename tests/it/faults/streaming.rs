@@ -3,6 +3,7 @@
 mod ends; // B01 to B05, B09, B10: how a stream ends
 mod framing; // B06 to B08: bytes, lines and events
 mod leaving; // B11, B12: callers who go
+mod oddities; // streams that bend the protocol
 mod sums; // B14, B15: usage and tool calls
 
 use serde_json::{Value, json};

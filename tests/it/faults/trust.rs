@@ -196,3 +196,36 @@ async fn e04_nothing_of_a_callers_headers_reaches_a_provider_but_what_is_allowed
         }
     }
 }
+
+#[tokio::test]
+async fn e04_nothing_of_a_providers_headers_reaches_a_caller_or_comes_back_to_it() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    let odd = [
+        ("set-cookie", "session=provider-secret"),
+        ("x-internal-host", "provider-secret"),
+        ("server", "provider-secret"),
+        ("openai-organization", "provider-secret"),
+        ("location", "http://elsewhere.example/provider-secret"),
+        ("x-request-id", "provider-secret"),
+        ("x-stepwell-provider", "provider-secret"),
+        ("access-control-allow-origin", "provider-secret"),
+    ];
+    for text in ["", "status=400", "status=503"] {
+        let act = fault(text);
+        one.always(odd.iter().fold(act, |act, (name, value)| act.header(name, value)));
+        for stream in [false, true] {
+            let mut body = ask("hi");
+            body["stream"] = json!(stream);
+            let response = app.post("/v1/chat/completions", &body).await;
+            assert!(
+                !format!("{:?}", response.headers()).contains("provider-secret"),
+                "{text}: {:?}",
+                response.headers()
+            );
+            let text = response.text().await.expect("a body");
+            assert!(!text.contains("provider-secret"), "{text}");
+        }
+    }
+    assert!(one.calls().iter().all(|call| call.header("cookie").is_none()), "no cookie is kept");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stepwell::scripted;
-pub use stepwell::scripted::act::{Act, chat, events, hang, model, raw, reset, status};
+pub use stepwell::scripted::act::{Act, chat, events, hang, model, raw, reset, status, wire};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(10);

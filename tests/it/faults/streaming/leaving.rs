@@ -115,3 +115,27 @@ async fn b12_a_place_that_is_left_is_free_for_the_next() {
     released(&app, left).await;
     assert_eq!(app.say("next").await, "hello from upstream");
 }
+
+#[tokio::test]
+async fn b12_a_caller_who_leaves_the_queue_causes_no_attempt() {
+    let one = upstream().await;
+    let app = app(&ONE.replace("one: {", "one: { max_concurrency: 1,"), &[&one]).await;
+    one.then(chat("slow").after(Duration::from_millis(600)));
+    let waiting = async |app: &App| app.get("/health").await["load"]["waiting_for_provider"].clone();
+    let queued = async {
+        one.called(1).await;
+        let request = app.client.post(format!("{}/v1/chat/completions", app.url)).json(&ask("second")).send();
+        tokio::select! {
+            answer = request => panic!("it waits for its turn: {answer:?}"),
+            () = async { while waiting(&app).await != 1 {} } => {}
+        }
+        let left = Instant::now();
+        while waiting(&app).await != 0 {
+            assert!(left.elapsed() < SOON, "still queued after {:?}", left.elapsed());
+        }
+    };
+    let (answer, ()) = tokio::join!(app.say("first"), queued);
+    assert_eq!((answer.as_str(), one.count()), ("slow", 1));
+    assert_eq!(app.say("third").await, "hello from upstream");
+    assert_eq!(one.count(), 2, "nobody asked for the one who left");
+}

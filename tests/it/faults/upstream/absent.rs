@@ -57,6 +57,20 @@ async fn a11_a_dead_provider_does_not_use_up_the_attempts() {
     assert_eq!(app.say("hi").await, "hello from upstream");
 }
 
+#[tokio::test]
+async fn a11_a_handshake_that_never_ends_is_left_at_the_connect_timeout() {
+    let (one, two) = (upstream().await, upstream().await);
+    let proxy = Proxy::start(one.address).await.expect("a proxy");
+    proxy.reach(Reach::BlackHole).await;
+    let yaml = TWO.replace("{0}", &format!("https://{}/v1", proxy.address)).replace("{1}", "{0}");
+    let app = app(&format!("{yaml}timeouts: {{ connect: 300ms }}\n"), &[&two]).await;
+    let began = Instant::now();
+    let (_, headers, _) = app.chat(&ask("hi")).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(headers["x-stepwell-provider"], "two");
+    assert_eq!(first_attempt(&app.row(&headers).await)["kind"], "connect");
+}
+
 /// A server with a certificate for `name` that nobody has signed, valid until `year`. It answers every request with a chat
 /// completion and counts the bytes that it could read.
 async fn self_signed(name: &str, year: i32) -> (String, Arc<std::sync::atomic::AtomicUsize>) {
@@ -167,6 +181,21 @@ async fn a13_a_provider_that_accepts_and_says_nothing_is_left_at_the_deadline() 
     }
     one.closed(2).await;
     assert_eq!((one.count(), two.count()), (2, 2), "the silent route is not tried again");
+}
+
+#[tokio::test]
+async fn a13_without_settings_it_is_left_after_ten_seconds() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(TWO, &[&one, &two]).await;
+    one.always(hang());
+    let began = Instant::now();
+    let streamed = app.stream(&ask("hi")).await;
+    assert_eq!((streamed.text().as_str(), two.count()), ("hello from upstream", 1));
+    assert!(
+        (Duration::from_millis(9_900)..Duration::from_secs(12)).contains(&began.elapsed()),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]

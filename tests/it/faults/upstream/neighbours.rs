@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{TWO, metric, state};
 use crate::support::app::ask;
-use crate::support::upstream::{fault, raw, status, within};
+use crate::support::upstream::{chat, events, fault, raw, status, wire, within};
 use crate::support::{App, Upstream, app, upstream};
 
 async fn pair() -> (Upstream, Upstream, App) {
@@ -163,4 +163,104 @@ async fn an_error_whose_body_never_ends_is_not_waited_for() {
     assert_eq!(app.say("hi").await, "hello from upstream");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(two.count(), 1);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http_are_a_providers_failure() {
+    let json = "content-type: application/json\r\n";
+    for bytes in [
+        "hello there\r\n\r\n".to_owned(),
+        "HTTP/1.1 200".to_owned(),
+        "HTTP/9.9 200 OK\r\n\r\n".to_owned(),
+        "HTTP/1.1 99 Odd\r\n\r\n".to_owned(),
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n".to_owned(),
+        "HTTP/1.1 999 Denied\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        "\u{15}\u{3}\u{1}".to_owned(),
+        format!("HTTP/1.1 200 OK\r\n{json}content-length: -5\r\n\r\n{{}}"),
+        format!("HTTP/1.1 200 OK\r\n{json}content-length: 2\r\ncontent-length: 90\r\n\r\n{{}}"),
+        format!("HTTP/1.1 200 OK\r\n{json}content-length: 99999999999999999999\r\n\r\n{{}}"),
+        format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{{}}"),
+        format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: nonsense\r\n\r\n{{}}"),
+        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n".to_owned(),
+    ] {
+        let (one, _two, app) = pair().await;
+        one.always(wire(bytes.clone()));
+        let began = Instant::now();
+        assert_eq!(answered_by(&app).await, "two", "{bytes:?}");
+        assert_eq!(app.stream(&ask("hi")).await.header("x-stepwell-provider"), "two", "{bytes:?}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{bytes:?}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_old_server_that_ends_its_body_by_closing_is_understood() {
+    let (one, two, app) = pair().await;
+    let body = json!({"choices": [{"message": {"content": "hello from upstream"}, "finish_reason": "stop"}]});
+    one.always(wire(format!("HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{body}")));
+    assert_eq!((answered_by(&app).await.as_str(), two.count()), ("one", 0));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_closes_without_a_word_costs_no_request() {
+    let (one, two, app) = pair().await;
+    one.always(chat("hello from upstream").cut());
+    for _ in 0..30 {
+        assert_eq!(app.say("hi").await, "hello from upstream");
+    }
+    assert_eq!(one.accepted(), 30, "no connection was of use twice");
+    assert!(two.count() <= 1, "{}", two.count());
+}
+
+#[tokio::test]
+async fn an_error_inside_a_200_is_its_own_status() {
+    for (error, kind) in [
+        (json!({"message": "slow down", "code": 429}), "rate_limited"),
+        (json!({"message": "no room", "code": 503}), "overloaded"),
+        (json!({"message": "who are you", "code": 401}), "credential"),
+        (json!({"message": "oops"}), "server_error"),
+    ] {
+        let (one, _two, app) = pair().await;
+        one.always(raw(200, "application/json", json!({"error": error}).to_string()));
+        let (status, headers, _) = app.chat(&ask("hi")).await;
+        let row = app.row(&headers).await;
+        assert_eq!((status, &row["attempts"][0]["kind"]), (200, &json!(kind)), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_for_ever_ends_with_the_request() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(&format!("{TWO}timeouts: {{ connect: 500ms, total: 1s }}\n"), &[&one, &two]).await;
+    one.always(fault("tokens=1000 pace=20ms"));
+    let began = Instant::now();
+    let streamed = app.stream(&ask("hi")).await;
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(streamed.error().expect("an error event")["code"], "upstream_stream_interrupted");
+    assert!(!streamed.done);
+    one.closed(1).await;
+}
+
+#[tokio::test]
+async fn a_compressed_stream_that_is_cut_is_cut() {
+    for text in ["encoding=gzip cut-after=2", "encoding=zstd reset-after=2", "encoding=br stall-after=2"] {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(&format!("{TWO}timeouts: {{ between_tokens: 200ms }}\n"), &[&one, &two]).await;
+        one.always(fault(text).with("pace=20ms").expect("a fault"));
+        let streamed = app.stream(&ask("hi")).await;
+        assert_eq!(streamed.text(), "hello from ", "{text}: what came is delivered");
+        assert_eq!(streamed.error().expect("an error event")["code"], "upstream_stream_interrupted", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn choices_that_lie_about_their_index_do_not_panic() {
+    let (one, _two, app) = pair().await;
+    let choice = |index: serde_json::Value| json!({"choices": [{"index": index, "delta": {"content": "x"}, "finish_reason": "stop"}]});
+    for index in [json!(4_294_967_295u64), json!(-1), json!("0"), json!(1e300), json!(null), json!({})] {
+        one.then(events(&[choice(index.clone())]));
+        let streamed = within(app.stream(&ask("hi"))).await;
+        assert!(streamed.status == 200 && (streamed.done || streamed.error().is_some()), "{index}: {}", streamed.raw);
+    }
 }

@@ -83,6 +83,36 @@ async fn a19_a_primary_that_is_out_for_a_while_gets_its_traffic_back_and_keeps_i
     assert_eq!((state(&app, 0).await.as_str(), target(&app, 0).await["opened"].clone()), ("closed", opened));
 }
 
+/// The same with the default settings and on a clock of its own, for every jitter.
+#[test]
+fn a19_a_minute_of_outage_is_over_within_thirty_seconds_of_recovery() {
+    use stepwell::resilience::breaker::{Breaker, Outcome, Settings, State};
+    let settings = Settings::default();
+    for jitter in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(start);
+        let (mut back, mut probes, mut changes, mut last) = (None, 0, Vec::new(), State::Closed.as_str());
+        for second in (0..300).step_by(4) {
+            let now = start + Duration::from_secs(second);
+            let outage = second < 60;
+            if let Some(pass) = breaker.admit(&settings, now) {
+                probes += u32::from(outage && last != "closed");
+                back = back.or((!outage).then_some(second));
+                let outcome = if outage { Outcome::Failure } else { Outcome::Success };
+                breaker.record(&settings, now, pass, outcome, jitter);
+            }
+            let state = if breaker.state(now) == State::Closed { "closed" } else { "open" };
+            if state != last {
+                changes.push(second);
+                last = state;
+            }
+        }
+        assert!(back.is_some_and(|second| second <= 90), "jitter {jitter}: back after {back:?} s");
+        assert!(probes <= 2, "jitter {jitter}: {probes} probes in a minute");
+        assert_eq!(changes.len(), 2, "jitter {jitter}: out once and back once, at {changes:?} s");
+    }
+}
+
 #[tokio::test]
 async fn a23_whatever_goes_wrong_at_the_first_the_second_answers_and_is_paid() {
     for act in [
