@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::patience::until;
 use super::settings::Policy;
 use super::stream::OpenStream;
 use crate::catalog::Target;
@@ -90,19 +91,19 @@ async fn exchange(
     let dial = Dial { connect, insecure_tls: target.provider.insecure_tls };
     if let Some(identity) = &target.provider.identity {
         let authorize = transport.authorize(&mut outgoing, identity, SystemTime::now(), connect);
-        timeout_at(first_token, authorize).await.map_err(late)??;
+        until(first_token, authorize).await.map_err(late)??;
     }
     // A fetched token is a secret that the provider's configuration does not know.
     let bearer = outgoing.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
     let without_token = |failure: Failure| if bearer.is_empty() { failure } else { failure.without(&bearer) };
-    let incoming = timeout_at(first_token, transport.send(outgoing, dial)).await.map_err(late)??;
+    let incoming = until(first_token, transport.send(outgoing, dial)).await.map_err(late)??;
     let now_unix = jiff::Timestamp::now().as_second();
     heard.headroom = Headroom::read(&incoming.headers, now_unix);
 
     if !incoming.status.is_success() {
         let (status, headers) = (incoming.status, incoming.headers.clone());
-        let body = timeout_at(first_token.min(Instant::now() + ERROR_PATIENCE), incoming.head(ERROR_BYTES))
+        let body = until(first_token.min(Instant::now() + ERROR_PATIENCE), incoming.head(ERROR_BYTES))
             .await
             .unwrap_or_default();
         let mut failure = adapter.failure(status, &headers, &body, now_unix);
@@ -140,7 +141,7 @@ async fn exchange(
         return decoded.map(Box::new).map(Answer::Whole).map_err(without_token);
     }
     let mut stream = OpenStream::new(incoming, adapter, framing, idle, &target.provider.name);
-    timeout_at(first_token, stream.wait_for_content()).await.map_err(late)??;
+    until(first_token, stream.wait_for_content()).await.map_err(late)??;
     if request.stream {
         return Ok(Answer::Stream(Box::new(stream)));
     }
@@ -164,7 +165,7 @@ async fn collect(
             true if limit >= limits.deadline => Failure::new(FailureKind::Timeout, "the answer did not end in time"),
             true => Failure::new(FailureKind::Stalled, format!("the answer stalled for {idle:?}")),
         };
-        let Some(piece) = timeout_at(limit.min(limits.deadline), incoming.next()).await.map_err(late)? else { break };
+        let Some(piece) = until(limit.min(limits.deadline), incoming.next()).await.map_err(late)? else { break };
         let piece = piece?;
         begun = begun || !piece.trim_ascii().is_empty();
         if begun {
@@ -202,7 +203,7 @@ async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Fa
         }
         Ok::<(), Failure>(())
     };
-    timeout_at(deadline, collect)
+    until(deadline, collect)
         .await
         .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
     let id = stream.id().unwrap_or_default().to_owned();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::patience::until;
 use crate::chat::{Chunk, Sequence, Usage};
 use crate::provider::adapter::{Adapter, Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
@@ -78,7 +79,7 @@ impl OpenStream {
             if self.ended {
                 return self.late.take().map_or(Ok(None), Err);
             }
-            let read = tokio::time::timeout_at(self.deadline(), self.incoming.next()).await;
+            let read = until(self.deadline(), self.incoming.next()).await;
             match read {
                 Ok(Some(Ok(bytes))) => {
                     self.last_bytes = Instant::now();

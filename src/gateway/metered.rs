@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Inbound;
 use super::draft::Draft;
@@ -15,6 +15,7 @@ use crate::chat::{Assembly, Chunk, Finish, Response, Usage};
 use crate::dispatch::attempt::Answer;
 use crate::dispatch::cascade::Delivered;
 use crate::dispatch::fleet::Ticket;
+use crate::dispatch::patience::until;
 use crate::dispatch::stream::OpenStream;
 use crate::meter::estimate;
 use crate::provider::failure::{Failure, FailureKind};
@@ -106,7 +107,7 @@ impl Metered {
     /// The next chunk; `Ok(None)` once the answer is complete, with its usage settled. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Failure> {
         let late = |_| Failure::new(FailureKind::Timeout, "the request took longer than `timeouts.total`");
-        match timeout_at(self.deadline, self.stream.next()).await.map_err(late).and_then(|result| result) {
+        match until(self.deadline, self.stream.next()).await.map_err(late).and_then(|result| result) {
             Ok(Some(chunk)) => {
                 self.assembly.push(&chunk);
                 Ok(Some(chunk))
