@@ -5,6 +5,7 @@
 
 mod assembly;
 mod chunk;
+pub mod depth;
 pub mod destination;
 mod message;
 mod native;
@@ -25,5 +26,5 @@ pub use prompt::Prompt;
 pub use recalled::{EXTRA_CONTENT, Recalled, Signed, THINKING_BLOCKS};
 pub use request::{Invalid, Request, ResponseFormat};
 pub use response::{Choice, Finish, Reply, Response, Vector};
-pub use sequence::{Cut, Sequence};
+pub use sequence::{Cut, MAX_CHOICES, Sequence};
 pub use usage::Usage;

@@ -2,7 +2,7 @@
 
 use super::chunk::{Chunk, ChunkChoice, Delta, ToolCallDelta};
 use super::message::ToolCall;
-use super::object::{Extra, join};
+use super::object::{Extra, MAX_MEMBERS, join};
 use super::response::{Choice, Finish, Reply, Response};
 use super::usage::Usage;
 
@@ -16,9 +16,11 @@ pub struct Assembly {
 impl Assembly {
     pub fn push(&mut self, chunk: &Chunk) {
         for (name, value) in &chunk.extra {
+            let has_room = self.extra.len() < MAX_MEMBERS;
             match self.extra.iter_mut().find(|(known, _)| known == name) {
                 Some((_, known)) => known.clone_from(value),
-                None => self.extra.push((name.clone(), value.clone())),
+                None if has_room => self.extra.push((name.clone(), value.clone())),
+                None => {}
             }
         }
         for piece in &chunk.choices {

@@ -14,6 +14,10 @@ use serde_json::value::RawValue;
 /// Members that this crate has no name for, in their original order.
 pub type Extra = Vec<(Box<str>, Box<RawValue>)>;
 
+/// Members without a name here that are kept of one answer. Providers send a handful; a crowd is looked through for each
+/// of its members.
+pub(super) const MAX_MEMBERS: usize = 256;
+
 /// A borrowed object. Members keep their order; a name may appear twice (see [`Object::duplicate`]).
 #[derive(Debug, Default)]
 pub struct Object<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -114,9 +118,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 pub(super) fn join(pieces: Extra) -> Extra {
     let mut joined: Vec<(Box<str>, Vec<Box<RawValue>>)> = Vec::new();
     for (name, value) in pieces {
+        let has_room = joined.len() < MAX_MEMBERS;
         match joined.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => values.push(value),
-            None => joined.push((name, vec![value])),
+            None if has_room => joined.push((name, vec![value])),
+            None => {}
         }
     }
     joined.into_iter().filter_map(|(name, values)| Some((name, whole(values)?))).collect()

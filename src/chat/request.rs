@@ -10,15 +10,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::depth;
 use super::destination;
 use super::message::Message;
 use super::native::{Embed, Native};
 use super::object::Object;
 use super::prompt::Prompt;
 use super::recalled::{Recalled, put_back};
-
-/// Nesting beyond which a body is refused. Tool schemas in the wild stay below 40.
-const MAX_DEPTH: usize = 128;
 
 /// Members that decide where a request goes, what it may cost or whether it is cached.
 const READ: [&str; 18] = [
@@ -136,7 +134,10 @@ impl Request {
     pub fn parse(body: Bytes) -> Result<Self, Invalid> {
         let text = std::str::from_utf8(&body)
             .map_err(|error| Invalid::json(format!("the body is not valid UTF-8 (byte {})", error.valid_up_to())))?;
-        check_depth(text)?;
+        if let Some(at) = depth::exceeded(text) {
+            let message = format!("the body is nested deeper than {} levels (byte {at})", depth::MAX_DEPTH);
+            return Err(Invalid::json(message));
+        }
         let object: Object<'_> = serde_json::from_str(text).map_err(|error| {
             if error.is_data() {
                 Invalid::json("the body must be a JSON object")
@@ -508,41 +509,6 @@ fn unescape(raw: &str, cut: Cut) -> Cow<'_, str> {
 /// The greatest char boundary at or below `index`.
 fn floor(text: &str, index: usize) -> usize {
     (0..=index).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
-}
-
-/// Refuses nesting beyond [`MAX_DEPTH`]. Strings, the bulk of a prompt, are skipped at memchr's speed.
-fn check_depth(text: &str) -> Result<(), Invalid> {
-    let bytes = text.as_bytes();
-    let (mut at, mut depth) = (0, 0_usize);
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => {
-                at += 1;
-                while let Some(found) = memchr::memchr2(b'"', b'\\', &bytes[at..]) {
-                    at += found;
-                    if bytes[at] == b'"' {
-                        break;
-                    }
-                    at += 2;
-                    if at >= bytes.len() {
-                        break;
-                    }
-                }
-            }
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(Invalid::json(format!(
-                        "the body is nested deeper than {MAX_DEPTH} levels (byte {at})"
-                    )));
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        at += 1;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,9 +2,12 @@
 //! after it, usage apart, and no end that was not announced.
 
 use super::chunk::{Chunk, ChunkChoice};
-use super::object::Extra;
+use super::object::{Extra, MAX_MEMBERS};
 use super::response::Finish;
 use super::usage::Usage;
+
+/// More choices than any request may ask for (`n` is at most this) are not an answer: they are left out.
+pub const MAX_CHOICES: usize = 128;
 
 /// State of one stream. Feed it every chunk, then ask [`Sequence::end`].
 #[derive(Debug, Default)]
@@ -49,6 +52,7 @@ impl Sequence {
         );
         if chunk.choices.is_empty() {
             // Clients read `choices[0]` of whatever comes before the usage.
+            chunk.extra.truncate(MAX_MEMBERS);
             self.carried = chunk.extra;
             return None;
         }
@@ -58,6 +62,9 @@ impl Sequence {
     fn accept_choice(&mut self, choice: &mut ChunkChoice) -> bool {
         let position = self.choices.iter().position(|state| state.index == choice.index);
         let first = position.is_none();
+        if first && self.choices.len() >= MAX_CHOICES {
+            return false;
+        }
         let position = position.unwrap_or_else(|| {
             self.choices.push(ChoiceState { index: choice.index, called_tools: false, finish: None });
             self.choices.len() - 1

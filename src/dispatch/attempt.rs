@@ -9,7 +9,7 @@ use super::patience::until;
 use super::settings::Policy;
 use super::stream::OpenStream;
 use crate::catalog::Target;
-use crate::chat::{Assembly, Request, Response};
+use crate::chat::{Assembly, Request, Response, depth};
 use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::headroom::Headroom;
@@ -134,6 +134,9 @@ async fn exchange(
     };
     if !is_stream {
         let body = collect(incoming, first_token, idle, limits).await?;
+        if std::str::from_utf8(&body).is_ok_and(|text| depth::exceeded(text).is_some()) {
+            return Err(Failure::malformed("the answer is nested too deep"));
+        }
         let decoded = match &request.embed {
             Some(embed) => adapter.vectors(&body).and_then(|answer| complete(answer, embed.inputs.count())),
             None => adapter.decode(&body),
@@ -141,7 +144,7 @@ async fn exchange(
         return decoded.map(Box::new).map(Answer::Whole).map_err(without_token);
     }
     let mut stream = OpenStream::new(incoming, adapter, framing, idle, &target.provider.name);
-    until(first_token, stream.wait_for_content()).await.map_err(late)??;
+    until(first_token, stream.wait_for_content()).await.map_err(late)?.map_err(without_token)?;
     if request.stream {
         return Ok(Answer::Stream(Box::new(stream)));
     }

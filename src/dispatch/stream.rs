@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::patience::until;
-use crate::chat::{Chunk, Sequence, Usage};
+use crate::chat::{Chunk, Sequence, Usage, depth};
 use crate::provider::adapter::{Adapter, Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::framing::{Cutter, Event, Framing};
@@ -147,7 +147,10 @@ impl OpenStream {
 
     fn take_events(&mut self) -> Result<(), Failure> {
         for event in self.events.drain(..) {
-            self.decoder.event(&event, &mut self.pieces);
+            match depth::exceeded(&event.data) {
+                None => self.decoder.event(&event, &mut self.pieces),
+                Some(_) => self.pieces.push(Piece::Unreadable),
+            }
         }
         let pieces = std::mem::take(&mut self.pieces);
         for piece in pieces {

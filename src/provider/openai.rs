@@ -16,8 +16,8 @@ use super::failure::{Failure, FailureKind, quote};
 use super::framing::Event;
 use crate::catalog::Target;
 use crate::chat::{
-    Choice, Chunk, ChunkChoice, Delta, Embed, Extra, Finish, Object, Reply, Request, Response, ToolCall, ToolCallDelta,
-    Usage, object,
+    Choice, Chunk, ChunkChoice, Delta, Embed, Extra, Finish, MAX_CHOICES, Object, Reply, Request, Response, ToolCall,
+    ToolCallDelta, Usage, object,
 };
 
 /// Members that are stepwell's own and mean nothing to a provider (CONTRACT, Hints).
@@ -375,6 +375,9 @@ impl OpenAiStream {
                 );
             }
             let index = choice.take_as("index").unwrap_or(position as u32);
+            if self.choices.len() >= MAX_CHOICES && !self.has_begun(index) {
+                continue;
+            }
             let mut delta: Object<'_> = match choice.take_as("delta") {
                 Some(delta) => delta,
                 // A whole answer in the clothes of a stream.
