@@ -1,9 +1,13 @@
 //! The composition root: configuration, parts, background tasks, listener, drain. May use everything.
 
+pub mod activity;
 pub mod banner;
+pub mod descriptors;
 pub mod discover;
 pub mod listen;
+pub mod refusal;
 pub mod reload;
+pub mod wire;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -15,7 +19,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::router::{Shared, router};
+use crate::api::router::{Shared, full, router};
 use crate::config::{Loaded, Source, Storage};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
@@ -90,8 +94,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(reloader.run(stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
-    let workers = listen::workers(&router(shared), shutdown_grace, &operations).context("a worker cannot start")?;
-    let accepting = tokio::spawn(listen::serve(listener, workers, stop.clone()));
+    let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
+    let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
+    let accepting = tokio::spawn(listen::serve(listener, workers, doors, stop.clone()));
     Ok(Running {
         address,
         gateway,

@@ -24,6 +24,7 @@ pub fn run(options: Options) -> Outcome {
 }
 
 async fn serve(options: Options) -> Outcome {
+    app::descriptors::raise();
     let source = source(options.config.as_deref(), options.demo);
     let loaded = load(&source).await?;
     log(loaded.settings.logging);

@@ -2,6 +2,8 @@
 
 pub mod app;
 mod model;
+pub mod process;
+pub mod raw;
 pub mod upstream;
 
 pub use app::{App, Streamed, app};
