@@ -41,8 +41,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let rules = shared.gateway.rules();
     let ledger = shared.gateway.ledger.health();
     let reload = shared.operations.reload();
-    let degraded =
-        reload.error.is_some() || ledger.last_error.is_some() || ledger.crowded || usable(&shared.gateway, &rules) == 0;
+    let degraded = reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
     Json(json!({
         "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),

@@ -6,8 +6,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
+use crate::gateway::Gateway;
 use crate::operations::Operations;
 
-pub async fn text(State(operations): State<Arc<Operations>>) -> Response {
+pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
+    let ledger = gateway.ledger.health();
+    metrics::gauge!("stepwell_ledger_unsaved_rows").set(ledger.pending as f64);
+    metrics::gauge!("stepwell_ledger_degraded").set(if ledger.status == "ok" { 0.0 } else { 1.0 });
+    metrics::gauge!("stepwell_ledger_lost_rows").set(ledger.lost as f64);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics()).into_response()
 }

@@ -1,6 +1,7 @@
-//! How many files and sockets the process may have open, and who gets how many of them.
+//! How many files and sockets the process may have open, who gets how many of them, and how large a file may grow.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use tokio::signal::unix::{self, SignalKind};
 
 /// Standard streams, the listener, the workers' timers and wake-ups, the database and its readers.
 const OWN: u64 = 48;
@@ -23,4 +24,10 @@ pub fn raise() -> u64 {
 pub fn share_of_callers() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(PLENTY).min(PLENTY);
     usize::try_from((limit.saturating_sub(OWN) * 3 / 5).max(LEAST)).unwrap_or(usize::MAX)
+}
+
+/// Writing beyond the limit on file sizes kills a process that does not listen for the signal; one that does gets an error
+/// from the write. Holds for good once it was called.
+pub fn outlive_file_limits() -> Option<unix::Signal> {
+    unix::signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).ok()
 }
