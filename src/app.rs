@@ -1,10 +1,15 @@
 //! The composition root: configuration, parts, background tasks, listener, drain. May use everything.
 
+pub mod activity;
 pub mod banner;
+pub mod descriptors;
+mod difference;
 pub mod discover;
 pub mod health_checks;
 pub mod listen;
+pub mod refusal;
 pub mod reload;
+pub mod wire;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -16,7 +21,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::router::{Shared, router};
+use crate::api::router::{Shared, full, router};
 use crate::config::{Loaded, Source, Storage};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
@@ -43,6 +48,7 @@ pub struct Running {
     pub operations: Arc<Operations>,
     /// Where the rows are.
     pub database: PathBuf,
+    store: Arc<Sqlite>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -75,7 +81,8 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
     let address = listener.address;
 
-    let journal: Arc<dyn Journal> = Arc::new(Sqlite::open(&path).await?);
+    let store = Arc::new(Sqlite::open(&path).await?);
+    let journal: Arc<dyn Journal> = store.clone();
     let (ledger, writer) = Ledger::open(journal);
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
         anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -92,13 +99,15 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(health_checks::run(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
-    let workers = listen::workers(&router(shared), shutdown_grace, &operations).context("a worker cannot start")?;
-    let accepting = tokio::spawn(listen::serve(listener, workers, stop.clone()));
+    let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
+    let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
+    let accepting = tokio::spawn(listen::serve(listener, workers, doors, stop.clone()));
     Ok(Running {
         address,
         gateway,
         operations,
         database: path,
+        store,
         stop,
         tracker,
         writer_stop,
@@ -112,7 +121,40 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
 /// notice `/health/ready` before connections are refused.
 const LEAVE_BALANCER: Duration = Duration::from_secs(5);
 
+/// How long the database may take to be closed.
+const TIDY: Duration = Duration::from_secs(2);
+
+/// How long a server that is told twice to stop still takes: for its streams to say so, then for the last rows.
+const STREAMS_END: Duration = Duration::from_millis(500);
+const ROWS_SAVED: Duration = Duration::from_secs(2);
+
+/// What is done when nobody waits for [`Running::stop`] any longer.
+pub struct LastWords {
+    gateway: Arc<Gateway>,
+    operations: Arc<Operations>,
+}
+
+impl LastWords {
+    /// Ends what runs, and gives the ledger a moment. Returns the rows that could not be saved.
+    pub async fn say(self) -> usize {
+        self.operations.cut_streams();
+        let ended = async {
+            while self.gateway.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(STREAMS_END, ended).await;
+        self.gateway.ledger.caught_up(ROWS_SAVED).await;
+        self.gateway.ledger.health().pending
+    }
+}
+
 impl Running {
+    /// To be kept for a second signal, before the first one is obeyed.
+    pub fn last_words(&self) -> LastWords {
+        LastWords { gateway: self.gateway.clone(), operations: self.operations.clone() }
+    }
+
     /// Readiness off, a grace while requests run, then no new connections; streams finish within `shutdown_grace` or end
     /// with an error event; the ledger is saved. Returns the rows that could not be saved.
     pub async fn stop(self) -> usize {
@@ -126,6 +168,11 @@ impl Running {
         let _ = self.accepting.await;
         self.tracker.wait().await;
         self.writer_stop.cancel();
-        self.writer.await.unwrap_or(0)
+        let unsaved = self.writer.await.unwrap_or(0);
+        // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
+        if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
+            tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");
+        }
+        unsaved
     }
 }

@@ -126,12 +126,16 @@ fn explained(text: &str, at: Place, message: String) -> String {
     }
 }
 
-/// Checks a text as if it were the content of `path`. Reads only the files that `${file:..}` names.
-fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Result<Loaded, Problems> {
-    let file = path.display().to_string();
-    // A byte order mark, which some editors write, is no part of the YAML.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let report = Report::new(&file, text);
+/// The configuration file and all files that it names, readable or not: what to watch when it cannot be used.
+pub fn named_files(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    let Source::File(path) = source else { return Vec::new() };
+    let text = read(path).unwrap_or_default();
+    let report = Report::new("", &text);
+    filled(path, &text, env, &report).1
+}
+
+/// The text as a tree with its values filled in, and the files that it takes them from.
+fn filled(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, report: &Report<'_>) -> (Node, Vec<PathBuf>) {
     let mut tree = match tree::parse(text) {
         Ok(tree) => tree,
         Err(malformed) => {
@@ -140,11 +144,21 @@ fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: D
         }
     };
     let directory = path.parent().unwrap_or(Path::new(""));
-    let mut values = Values { env, directory, report: &report, files: vec![path.to_owned()] };
+    let mut values = Values { env, directory, report, files: vec![path.to_owned()] };
     values.fill(&mut tree, "");
     let mut files = values.files;
     files.sort();
     files.dedup();
+    (tree, files)
+}
+
+/// Checks a text as if it were the content of `path`. Reads only the files that `${file:..}` names.
+fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Result<Loaded, Problems> {
+    let file = path.display().to_string();
+    // A byte order mark, which some editors write, is no part of the YAML.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let report = Report::new(&file, text);
+    let (tree, files) = filled(path, text, env, &report);
     if matches!(tree.value, Value::Nothing) {
         report.problem(Place::default(), "", "the file is empty; `stepwell init` writes one to start from");
     }

@@ -8,6 +8,7 @@ pub mod embeddings;
 pub mod messages;
 mod reading;
 pub mod responses;
+pub mod wellformed; // what parsers that only scan let pass
 
 use bytes::Bytes;
 use serde_json::Value;

@@ -52,6 +52,9 @@ pub const ROOM: usize = 20_000;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Unsaved rows beyond which a new one is kept without its decision, a tenth of its size.
 const SLIM: usize = 2 * ROOM;
+/// Unsaved rows at most, about 100 MB of memory. What comes beyond is counted as lost, and shown: a store that has been
+/// refusing for that long is not a matter of minutes, and a router without memory serves nobody.
+pub const MOST: usize = 200_000;
 /// Finished rows that stay readable from memory after they were saved.
 const REMEMBERED: usize = 2_048;
 /// Rows of a batch at which the writer is woken early.
@@ -68,6 +71,8 @@ struct Shared {
     /// Rows appended and not yet saved; read without the lock by every request.
     unsaved: AtomicUsize,
     saved: AtomicU64,
+    /// Rows that found no place.
+    lost: AtomicU64,
     /// There is something to save.
     arrived: Notify,
     /// Some rows were saved.
@@ -85,6 +90,8 @@ struct Rows {
 /// How far behind the store is.
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
+    /// `ok`, or `degraded` while the store refuses rows, too many wait or some were lost.
+    pub status: &'static str,
     /// Rows not yet saved.
     pub pending: usize,
     /// Age of the oldest of them.
@@ -95,6 +102,8 @@ pub struct Health {
     pub crowded: bool,
     /// Rows saved since the start.
     pub saved: u64,
+    /// Rows that are in no store, because more were unsaved than memory is set aside for.
+    pub lost: u64,
 }
 
 impl Ledger {
@@ -114,7 +123,7 @@ impl Ledger {
         let _ = tokio::time::timeout(PATIENCE, self.until(|| self.unsaved() < ROOM)).await;
     }
 
-    /// Takes a finished row. Never blocks, never drops it.
+    /// Takes a finished row. Never blocks; drops it only if [`MOST`] others are unsaved, and then counts it.
     pub fn append(&self, mut record: Record) {
         if self.unsaved() >= SLIM {
             record.decision = None;
@@ -123,7 +132,9 @@ impl Ledger {
         let stored = self.0.journal.is_some();
         let (waiting, _forgotten) = {
             let mut rows = self.0.rows.lock();
-            if stored {
+            if stored && rows.pending.len() >= MOST {
+                self.0.lost.fetch_add(1, Ordering::Relaxed);
+            } else if stored {
                 rows.pending.push_back((Instant::now(), record.clone()));
                 self.0.unsaved.store(rows.pending.len(), Ordering::Release);
             }
@@ -150,7 +161,11 @@ impl Ledger {
 
     pub fn health(&self) -> Health {
         let rows = self.0.rows.lock();
+        let lost = self.0.lost.load(Ordering::Relaxed);
+        let degraded = rows.last_error.is_some() || rows.pending.len() >= ROOM || lost > 0;
         Health {
+            status: if degraded { "degraded" } else { "ok" },
+            lost,
             pending: rows.pending.len(),
             behind_ms: rows.pending.front().map_or(0, |(since, _)| since.elapsed().as_millis() as u64),
             last_error: rows.last_error.clone(),

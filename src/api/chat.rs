@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::json;
@@ -17,10 +17,11 @@ use super::error::ApiError;
 use super::speech::{Heard, Speech};
 use super::{hints, sse};
 use crate::chat::Invalid;
+use crate::config::Server;
 use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply};
 use crate::gateway::{Gateway, Inbound};
-use crate::ingress::Writer;
+use crate::ingress::{Writer, wellformed};
 use crate::money;
 use crate::operations::Operations;
 
@@ -129,16 +130,12 @@ async fn heard(
     gateway: &Gateway,
     caller: &Caller,
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     began: Instant,
     speech: Speech,
 ) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
-    let limit = gateway.rules().settings.server.body_limit.0;
-    if let Err(error) = gateway.check_room(caller.line) {
-        discard(&mut body).await;
-        return Err(error.into());
-    }
-    let body = read(headers, body, limit).await?;
+    gateway.check_room(caller.line)?;
+    let body = read(headers, body, &gateway.rules().settings.server).await?;
     let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
@@ -176,27 +173,28 @@ fn forwarded(headers: &HeaderMap) -> Vec<(&'static str, String)> {
 /// Longest list of features that is passed on, in bytes.
 const LONGEST_FEATURES: usize = 1000;
 
-pub async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Bytes, ApiError> {
+/// Reads a request's body, within its limits of size and time. What is left of one that is too large, the connection
+/// reads and forgets after the answer.
+pub async fn read(headers: &HeaderMap, body: Body, server: &Server) -> Result<Bytes, ApiError> {
+    let (limit, timeout) = (server.body_limit.0, server.body_timeout.0);
     let too_large = || {
         let message = format!("the body is larger than {limit} bytes (`server.body_limit`)");
         ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", None, message)
     };
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit) {
-        // A client that waits for a `100 Continue` has not sent anything yet, and should not.
-        if !headers.contains_key(EXPECT) {
-            discard(&mut body).await;
-        }
         return Err(too_large());
     }
-    let limited = Limited::new(&mut body, usize::try_from(limit).unwrap_or(usize::MAX));
-    let read = limited.collect();
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(&mut body).await;
-            Err(too_large())
+    let read = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)).collect();
+    match tokio::time::timeout(timeout, read).await {
+        Ok(Ok(body)) => {
+            let body = body.to_bytes();
+            match wellformed::flaw(&body) {
+                None => Ok(body),
+                Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
+            }
         }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::request(
             StatusCode::BAD_REQUEST,
             "incomplete_body",
@@ -207,23 +205,10 @@ pub async fn read(headers: &HeaderMap, mut body: Body, limit: u64) -> Result<Byt
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
             None,
-            "the body did not arrive within 30 s",
+            format!("the body did not arrive within {timeout:?} (`server.body_timeout`)"),
         )),
     }
 }
-
-/// Reads what a client is still sending, for a moment, and forgets it: a connection that is closed with bytes unread is
-/// reset, and the answer is lost with it.
-async fn discard(body: &mut Body) {
-    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    let _ = tokio::time::timeout(LINGER, rest).await;
-}
-
-/// How long the rest of a refused body is read.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// How long a client may take to send its body (faults C02).
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 fn respond(
     reply: Reply,

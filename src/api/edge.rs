@@ -1,4 +1,4 @@
-//! The layers around every path, outermost first: request id, panics, then the handler.
+//! The layers around every path, outermost first: request id, sound addresses, panics, then the handler.
 //!
 //! The id travels in the request's own `x-request-id` header: the caller's if it is sane, else a fresh one.
 
@@ -8,8 +8,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderName};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
 
 use super::error::ApiError;
 
@@ -26,6 +27,49 @@ pub async fn identify(mut request: Request, next: Next) -> Response {
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
+
+/// Lets nothing in about whose target two readers could disagree: an address with a server in it (this is no proxy), no
+/// `Host` or several, or one that is no host. Which host it is makes no difference to anything.
+pub async fn sound(request: Request, next: Next) -> Response {
+    let wrong = match request.version() {
+        // There the address has scheme and host by design, and the protocol library checks them.
+        Version::HTTP_2 | Version::HTTP_3 => None,
+        version => unsound(request.uri(), request.headers(), version),
+    };
+    match wrong {
+        None => next.run(request).await,
+        Some(message) => {
+            let mut response = ApiError::request(StatusCode::BAD_REQUEST, "invalid_http", None, message)
+                .respond(request_id(request.headers()));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
+}
+
+fn unsound(uri: &Uri, headers: &HeaderMap, version: Version) -> Option<&'static str> {
+    if uri.authority().is_some() || uri.scheme().is_some() {
+        return Some("the request's address is a path, such as `/v1/chat/completions`, without a server in it");
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_11 => Some("the `host` header is missing"),
+        (None, _) => None,
+        (Some(_), Some(_)) => Some("there is more than one `host` header"),
+        (Some(host), None) => (!is_host(host.as_bytes())).then_some("the `host` header is no host"),
+    }
+}
+
+/// A name or an address, perhaps with a port (RFC 9112, section 3.2): letters, digits, `-._~%!$&'()*+,;=:[]`.
+fn is_host(host: &[u8]) -> bool {
+    let host_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    host.len() <= LONGEST_HOST
+        && host.iter().all(host_byte)
+        && std::str::from_utf8(host).is_ok_and(|host| host.is_empty() || host.parse::<Authority>().is_ok())
+}
+
+/// A name has at most 253 characters, a port five.
+const LONGEST_HOST: usize = 260;
 
 /// The id of a request that has passed [`identify`].
 pub fn request_id(headers: &HeaderMap) -> &str {

@@ -65,6 +65,11 @@ impl ApiError {
         Self { kind: "server_error", ..Self::request(StatusCode::SERVICE_UNAVAILABLE, code, None, message) }
     }
 
+    /// 503: nothing is wrong but that there is too much of it.
+    pub fn overloaded(code: &str, message: impl Into<String>, retry_after_seconds: u64) -> Self {
+        Self { retry_after_seconds: Some(retry_after_seconds), ..Self::unavailable(code, message) }
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -139,8 +144,10 @@ impl From<&Error> for ApiError {
                     })
                     .collect();
                 api.details.insert("attempts".to_owned(), json!(attempts));
-                let transient =
-                    matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict);
+                let transient = matches!(
+                    failure.kind,
+                    FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict | FailureKind::Local
+                );
                 api.retry_after_seconds = failure
                     .retry_after
                     .filter(|_| transient)

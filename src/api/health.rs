@@ -43,8 +43,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let reload = shared.operations.reload();
     let (in_flight, queued, waiting_for_provider) = shared.gateway.occupancy();
     let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
-    let degraded =
-        reload.error.is_some() || ledger.last_error.is_some() || ledger.crowded || usable(&shared.gateway, &rules) == 0;
+    let degraded = reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
     Json(json!({
         "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),

@@ -15,5 +15,9 @@ pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<
     metrics::gauge!("stepwell_requests_in_flight").set(in_flight);
     metrics::gauge!("stepwell_requests_queued", "for" => "router").set(queued as f64);
     metrics::gauge!("stepwell_requests_queued", "for" => "provider").set(waiting_for_provider as f64);
+    let ledger = gateway.ledger.health();
+    metrics::gauge!("stepwell_ledger_unsaved_rows").set(ledger.pending as f64);
+    metrics::gauge!("stepwell_ledger_degraded").set(if ledger.status == "ok" { 0.0 } else { 1.0 });
+    metrics::gauge!("stepwell_ledger_lost_rows").set(ledger.lost as f64);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics()).into_response()
 }

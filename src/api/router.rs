@@ -6,10 +6,11 @@ use axum::Router;
 use axum::extract::FromRef;
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode, Uri};
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::edge::{identify, panicked, request_id};
+use super::edge::{identify, panicked, request_id, sound};
 use super::error::ApiError;
 use super::{chat, health, metrics, models, requests, route, speech, usage};
 use crate::gateway::Gateway;
@@ -61,6 +62,18 @@ pub fn router(shared: Shared) -> Router {
     // A client that appends its own `/v1` to a base URL that has one, or none where there is none, means the same.
     let paths = ["/v1", "/openai/v1", "/anthropic/v1", "/v1/v1", ""];
     let router = paths.into_iter().fold(Router::new(), v1);
+    let router = operational(router).fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+    layered(router).with_state(shared)
+}
+
+/// What is served to a connection for which there is no room: the operational paths, and a request to come back.
+pub fn full(shared: Shared) -> Router {
+    let router = operational(Router::new()).fallback(no_room);
+    layered(router).layer(axum::middleware::map_response(close)).with_state(shared)
+}
+
+/// The paths by which a server is watched.
+fn operational(router: Router<Shared>) -> Router<Shared> {
     router
         .route("/gateway/status", get(health::status))
         .route("/health", get(health::health))
@@ -72,13 +85,29 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(health::ready))
         .route("/health/readiness", get(health::ready))
         .route("/metrics", get(metrics::text))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
+}
+
+fn layered(router: Router<Shared>) -> Router<Shared> {
+    router
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn(sound))
         // Outermost: also an answer to a panic carries the request id.
         .layer(axum::middleware::from_fn(identify))
-        .with_state(shared)
 }
+
+/// Such a connection is good for one answer.
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn no_room(headers: HeaderMap) -> Response {
+    ApiError::overloaded("too_many_connections", "the server has no room for another connection", RETRY_AFTER)
+        .respond(request_id(&headers))
+}
+
+/// Seconds after which a refused connection is worth another try: others end all the time.
+const RETRY_AFTER: u64 = 1;
 
 async fn unknown_path(headers: HeaderMap, uri: Uri) -> Response {
     let message =

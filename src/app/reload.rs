@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::difference::difference;
 use super::discover;
 use crate::config::{self, Source};
 use crate::gateway::Gateway;
@@ -21,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Reloader {
     source: Source,
+    /// Those of the rules in force, and those that a newer configuration names which could not be used.
     files: Vec<PathBuf>,
     /// What the files held when they were loaded: a change before the first look counts too.
     in_force: u64,
@@ -57,11 +59,14 @@ impl Reloader {
                     let seen = fingerprint(&self.files);
                     // Half-written files are not read: the content must be the same twice.
                     if seen != in_force && seen == settling {
-                        in_force = seen;
+                        let files = self.files.clone();
                         self.reload("file change").await;
-                        in_force = if self.files.is_empty() { in_force } else { fingerprint(&self.files) };
+                        // What changed while it was read counts as a change; other files are watched from here on.
+                        in_force = if self.files == files { seen } else { fingerprint(&self.files) };
+                        settling = in_force;
+                    } else {
+                        settling = seen;
                     }
-                    settling = seen;
                 }
             }
         }
@@ -76,6 +81,12 @@ impl Reloader {
                     because,
                     "the configuration was not reloaded; the old rules stay in force:\n{problems}"
                 );
+                // The mistake may be in a file that only the new text names, such as a secret that is still to come.
+                for file in config::named_files(&self.source, &config::environment) {
+                    if !self.files.contains(&file) {
+                        self.files.push(file);
+                    }
+                }
                 return self.operations.reload_failed(problems.to_string());
             }
         };
@@ -93,7 +104,7 @@ impl Reloader {
         match Snapshot::compile(loaded.settings, old.version + 1) {
             Ok(snapshot) => {
                 let (version, targets) = (snapshot.version, snapshot.index.targets().len());
-                let changes = difference(&old, &snapshot);
+                let changes = difference(&old.settings, &snapshot.settings);
                 self.files = loaded.files;
                 self.gateway.replace_rules(snapshot);
                 self.operations.reloaded(loaded.origin.to_string());
@@ -106,25 +117,6 @@ impl Reloader {
             }
         }
     }
-}
-
-/// What a reload changed, in one line.
-fn difference(old: &Snapshot, new: &Snapshot) -> String {
-    let ids = |snapshot: &Snapshot| -> Vec<String> {
-        snapshot.index.targets().iter().map(|target| target.id.to_string()).collect()
-    };
-    let (before, after) = (ids(old), ids(new));
-    let added: Vec<&str> = after.iter().filter(|id| !before.contains(id)).map(String::as_str).collect();
-    let removed: Vec<&str> = before.iter().filter(|id| !after.contains(id)).map(String::as_str).collect();
-    let mut parts = Vec::new();
-    for (what, list) in [("added", added), ("removed", removed)] {
-        if !list.is_empty() {
-            let shown = list.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-            let more = list.len().saturating_sub(5);
-            parts.push(format!("{what} {shown}{}", if more > 0 { format!(" and {more} more") } else { String::new() }));
-        }
-    }
-    if parts.is_empty() { "same targets".to_owned() } else { parts.join("; ") }
 }
 
 /// A hash over the contents; a missing file counts as such.

@@ -24,6 +24,9 @@ pub fn run(options: Options) -> Outcome {
 }
 
 async fn serve(options: Options) -> Outcome {
+    app::descriptors::raise();
+    // A limit on file sizes is a write that fails, and no reason to die.
+    let _file_too_large = app::descriptors::outlive_file_limits();
     let source = source(options.config.as_deref(), options.demo);
     let loaded = load(&source).await?;
     log(loaded.settings.logging);
@@ -47,10 +50,15 @@ async fn serve(options: Options) -> Outcome {
     }
     wait_for_signal().await?;
     tracing::info!("draining");
+    let last_words = running.last_words();
     let stopping = running.stop();
     let unsaved = tokio::select! {
         unsaved = stopping => unsaved,
-        _ = wait_for_signal() => return Err(Exit::new(Exit::INTERRUPTED, "interrupted while draining")),
+        _ = wait_for_signal() => {
+            let unsaved = last_words.say().await;
+            let lost = if unsaved > 0 { format!("; {unsaved} ledger rows could not be saved") } else { String::new() };
+            return Err(Exit::new(Exit::INTERRUPTED, format!("interrupted while draining{lost}")));
+        }
     };
     if unsaved > 0 {
         return Err(Exit::new(Exit::FAILED, format!("{unsaved} ledger rows could not be saved")));

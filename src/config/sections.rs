@@ -230,6 +230,11 @@ pub(super) fn server(mut section: Section<'_>) -> Server {
     let mut server = Server::default();
     set(&mut server.listen, section.get("listen").and_then(|item| listen(&item)));
     set(&mut server.body_limit, section.get("body_limit").and_then(|item| item.size(1000..=1_000_000_000)));
+    set(&mut server.header_timeout, section.span("header_timeout", MILLISECOND * 100..=MINUTE * 5));
+    set(&mut server.body_timeout, section.span("body_timeout", MILLISECOND * 100..=HOUR));
+    set(&mut server.idle_timeout, section.span("idle_timeout", MILLISECOND * 100..=DAY));
+    set(&mut server.write_timeout, section.span("write_timeout", MILLISECOND * 100..=HOUR));
+    server.max_connections = section.count("max_connections", 1..=1_000_000).map(|count| count.0 as usize);
     set(&mut server.shutdown_grace, section.span("shutdown_grace", Duration::ZERO..=HOUR));
     section.finish();
     server

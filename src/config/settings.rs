@@ -63,6 +63,22 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Longest request body; a longer one is answered 413. 1KB to 1GB.
     pub body_limit: Size,
+    /// From the first byte of a request's head to its last; then 408 and the connection is closed. 100ms to 5m. Short, it
+    /// cuts callers on bad lines; long, callers who send a byte a second hold connections.
+    pub header_timeout: Span,
+    /// How long a request's body may take to arrive; then 408. 100ms to 1h. Bounds what `body_limit` allows over slow lines:
+    /// at 30s, 20 MB need 5 Mbit/s.
+    pub body_timeout: Span,
+    /// How long a connection may stand idle between two requests. 100ms to 24h. Short, clients open connections all the
+    /// time; long, forgotten ones count towards `max_connections`.
+    pub idle_timeout: Span,
+    /// How long an answer may be ready without the client taking any of it; then the connection ends and so does the
+    /// upstream's. A client that reads, however slowly, is never cut. 100ms to 1h.
+    pub write_timeout: Span,
+    /// Connections of callers at a time; one more is answered 503 with Retry-After. `None`: three fifths of the descriptors
+    /// that the process may open, so that upstream connections and the ledger always keep some. 1 to 1000000; more than
+    /// that share is taken at its word, and descriptors may run out.
+    pub max_connections: Option<usize>,
     /// How long requests under way may take when the server stops.
     pub shutdown_grace: Span,
 }
@@ -72,6 +88,11 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)),
             body_limit: Size(20_000_000),
+            header_timeout: Span(Duration::from_secs(10)),
+            body_timeout: Span(Duration::from_secs(30)),
+            idle_timeout: Span(Duration::from_secs(600)),
+            write_timeout: Span(Duration::from_secs(30)),
+            max_connections: None,
             shutdown_grace: Span(Duration::from_secs(30)),
         }
     }

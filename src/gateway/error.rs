@@ -75,7 +75,7 @@ impl Error {
                 FailureKind::TooLarge => 413,
                 FailureKind::NotFound => 404,
                 FailureKind::RateLimited | FailureKind::QuotaExhausted => 429,
-                FailureKind::Overloaded | FailureKind::Conflict => 503,
+                FailureKind::Overloaded | FailureKind::Conflict | FailureKind::Local => 503,
                 FailureKind::Timeout | FailureKind::Stalled => 504,
                 FailureKind::Connect
                 | FailureKind::Reset
@@ -108,6 +108,7 @@ impl Error {
                 FailureKind::RateLimited => "rate_limit_exceeded",
                 FailureKind::QuotaExhausted => "insufficient_quota",
                 FailureKind::Overloaded => "upstream_overloaded",
+                FailureKind::Local => "out_of_resources",
                 FailureKind::Timeout | FailureKind::Stalled => "upstream_timeout",
                 FailureKind::Credential => "upstream_credential_rejected",
                 FailureKind::BadRequest => failure.code.as_deref().unwrap_or("invalid_request"),
@@ -158,6 +159,7 @@ fn upstream(failure: &Failure, target: &TargetId) -> String {
         FailureKind::Credential => format!("the provider `{}` refuses the router's credential", target.provider()),
         FailureKind::QuotaExhausted => format!("the provider `{}` is out of quota", target.provider()),
         FailureKind::RateLimited => format!("the provider `{}` limits our rate", target.provider()),
+        FailureKind::Local => "the router has no descriptor, port or memory left for a connection".to_owned(),
         kind => format!("`{target}` failed ({}) and no other candidate answered", kind.as_str()),
     }
 }

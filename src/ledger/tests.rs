@@ -80,3 +80,21 @@ async fn without_a_store_the_latest_rows_are_remembered_and_reported() {
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["2999", "2998"]);
     assert!(ledger.find("0").await.expect("no failure").is_none());
 }
+
+#[tokio::test]
+async fn rows_beyond_the_bound_are_counted_as_lost_and_those_before_it_are_saved() {
+    let store = Arc::new(Stuck { refuses: true.into() });
+    let (ledger, writer) = Ledger::open(store.clone());
+    for id in 0..MOST + 5 {
+        ledger.append(record(id));
+    }
+    let health = ledger.health();
+    assert_eq!((health.pending, health.lost, health.status), (MOST, 5, "degraded"));
+    store.refuses.store(false, Ordering::Relaxed);
+    let task = tokio::spawn(writer.run(std::future::pending()));
+    assert!(ledger.caught_up(std::time::Duration::from_secs(30)).await);
+    let health = ledger.health();
+    assert_eq!((health.pending, health.saved, health.lost), (0, MOST as u64, 5));
+    assert_eq!(health.status, "degraded", "what is lost stays lost, and shown");
+    task.abort();
+}

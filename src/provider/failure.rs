@@ -17,6 +17,8 @@ use crate::chat::Object;
 pub enum FailureKind {
     /// No connection: refused, DNS, TLS.
     Connect,
+    /// This machine is out of descriptors, ports or memory: no fault of the provider's.
+    Local,
     /// The connection broke before the answer began.
     Reset,
     /// No first token in time.
@@ -107,6 +109,7 @@ impl FailureKind {
         match self {
             // retry here, next target, breaker, pause, caller's fault
             Self::Connect => row(true, true, Blow::Hard, Pause::None, false),
+            Self::Local => row(false, true, Blow::None, Pause::None, false),
             Self::Reset => row(true, true, Blow::Hard, Pause::None, false),
             Self::Timeout => row(false, true, Blow::Hard, Pause::None, false),
             Self::Stalled => row(false, true, Blow::Hard, Pause::None, false),
@@ -131,6 +134,7 @@ impl FailureKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Local => "local",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use http::{HeaderMap, StatusCode};
+use rustix::io::Errno;
 
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ use crate::catalog::{Identity, ServiceAccount};
 
 /// An answer longer than this after expansion is not read to its end (faults A17, B08).
 pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// When a shortage of descriptors or ports may be over: requests end all the time.
+const LOCAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Idle upstream connections are kept this long; most servers close theirs after 60 to 120 s.
 const POOL_IDLE: Duration = Duration::from_secs(60);
@@ -93,6 +97,14 @@ impl Transport {
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
+    }
+
+    /// Gets ready to send from this runtime: the first request need not read the system's certificates, and cannot fail
+    /// because there is no descriptor left to read them.
+    pub fn prepare(&self, dial: Dial) {
+        if let Err(failure) = self.client(dial) {
+            tracing::error!("{}", failure.message);
+        }
     }
 
     /// Proves who we are: signs the request as of `now`, or puts an access token into it, fetched if need be.
@@ -219,7 +231,7 @@ impl Transport {
             .pool_max_idle_per_host(1024)
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| Failure::new(FailureKind::Connect, format!("the HTTP client cannot start: {error}")))?;
+            .map_err(|error| Failure::new(FailureKind::Local, format!("the HTTP client cannot start: {error}")))?;
         Ok(self.clients.entry(place).or_insert(client).clone())
     }
 }
@@ -280,9 +292,15 @@ impl Incoming {
 
 /// What a client error means. Addresses stay out of the message: it may reach a caller.
 fn failure(error: &reqwest::Error) -> Failure {
+    let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    if let Some(shortage) = causes().find_map(shortage) {
+        return Failure {
+            retry_after: Some(LOCAL_PAUSE),
+            ..Failure::new(FailureKind::Local, format!("no connection: {shortage}"))
+        };
+    }
     if error.is_connect() {
-        let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        let last = causes.by_ref().last().map(ToString::to_string).unwrap_or_default();
+        let last = causes().last().map(ToString::to_string).unwrap_or_default();
         let detail = if error.is_timeout() { "timed out".to_owned() } else { last };
         return Failure::new(FailureKind::Connect, format!("no connection: {detail}"));
     }
@@ -296,6 +314,17 @@ fn failure(error: &reqwest::Error) -> Failure {
         return Failure::new(FailureKind::Connect, "the provider's address is not a valid URL");
     }
     Failure::new(FailureKind::Reset, "the connection broke")
+}
+
+/// What this machine lacks, if that is the cause: it says nothing about the provider.
+fn shortage(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let code = cause.downcast_ref::<std::io::Error>()?.raw_os_error()?;
+    match Errno::from_raw_os_error(code) {
+        Errno::MFILE | Errno::NFILE => Some("no file descriptor is left"),
+        Errno::ADDRNOTAVAIL => Some("no local port is left"),
+        Errno::NOBUFS | Errno::NOMEM => Some("no memory is left for it"),
+        _ => None,
+    }
 }
 
 impl Script {

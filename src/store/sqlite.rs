@@ -5,7 +5,8 @@
 //! by the ledger's writer. SQLite runs on threads of its own, never on the runtime's.
 //!
 //! The file is never recreated: one that is damaged, or written by a newer program, is refused at the start and left
-//! as it is.
+//! as it is. One that goes while it is open takes no more rows (they would be saved where nobody finds them); when it
+//! comes back, or another sound one is put in its place, that one does.
 
 mod inspect; // is this a database of ours
 mod projection; // sums per hour and day, and reports from them
@@ -14,11 +15,15 @@ mod rows; // requests in and out
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::sync::Mutex;
 use tracing::warn;
+
+use inspect::Identity;
 
 use crate::ledger::journal::{Answer, Batch, Cursor, Failure, Filter, Journal};
 use crate::ledger::report::Group;
@@ -27,6 +32,8 @@ use crate::ledger::usage::{DAY_MS, UsageQuery, floor};
 
 /// How long a statement waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(10);
+/// The same at the start, where nobody tries again: another process may be at its end, or making a backup.
+const BUSY_AT_START: Duration = Duration::from_secs(15);
 /// Connections for reports and look-ups. More only compete for two or three cores.
 const READERS: u32 = 3;
 /// Rows that may be saved but not yet summed; a report reads them one by one (about 5 µs each).
@@ -49,17 +56,26 @@ pub enum OpenError {
     Damaged { path: PathBuf, detail: String },
     #[error("`{}` was written by a newer version of stepwell (step {version}); use that version or another data directory", path.display())]
     Newer { path: PathBuf, version: i64 },
+    #[error("`{}` is empty, and a ledger that was there before is not begun anew", .0.display())]
+    Empty(PathBuf),
+    #[error("`{}` is no ledger, or one of another version; start again to bring it up to date", .0.display())]
+    Foreign(PathBuf),
+    #[error("`{}` belongs to the database that was there before; move it away, and the `-shm` beside it", .0.display())]
+    ForeignLog(PathBuf),
     #[error("cannot open `{}`: {source}", path.display())]
     Database { path: PathBuf, source: sqlx::Error },
 }
 
 /// The store. Share it behind an `Arc`.
 pub struct Sqlite {
+    path: PathBuf,
     options: SqliteConnectOptions,
+    /// The file that is open, whatever its name leads to by now.
+    opened: RwLock<Option<Identity>>,
     /// Taken out while it works, and put back only if all went well: after an error or a dropped future the next write
     /// begins with a fresh connection.
     writer: Mutex<Option<SqliteConnection>>,
-    readers: SqlitePool,
+    readers: RwLock<SqlitePool>,
 }
 
 impl Sqlite {
@@ -78,18 +94,66 @@ impl Sqlite {
             .busy_timeout(BUSY)
             .pragma("journal_size_limit", "67108864")
             .disable_statement_logging();
-        let mut connection = options.connect().await.map_err(|error| inspect::explain(path, error))?;
+        let patient = options.clone().busy_timeout(BUSY_AT_START);
+        let mut connection = patient.connect().await.map_err(|error| inspect::explain(path, error))?;
         inspect::content(path, &mut connection).await?;
         migrate(path, &mut connection).await?;
+        let busy = sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {}", BUSY.as_millis()));
+        sqlx::query(busy).execute(&mut connection).await.map_err(|error| inspect::explain(path, error))?;
+        let options = options.create_if_missing(false);
+        Ok(Self {
+            opened: RwLock::new(inspect::identity(path)),
+            options,
+            writer: Mutex::new(Some(connection)),
+            readers: RwLock::new(Self::readers(path)),
+            path: path.to_owned(),
+        })
+    }
+
+    fn readers(path: &Path) -> SqlitePool {
         let reading = SqliteConnectOptions::new()
             .filename(path)
             .read_only(true)
             .busy_timeout(BUSY)
             .pragma("cache_size", "-16000")
             .disable_statement_logging();
-        let readers =
-            SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_lazy_with(reading);
-        Ok(Self { options, writer: Mutex::new(Some(connection)), readers })
+        SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_lazy_with(reading)
+    }
+
+    async fn read(&self) -> Result<PoolConnection<sqlx::Sqlite>, Failure> {
+        let readers = self.readers.read().clone();
+        readers.acquire().await.map_err(failure)
+    }
+
+    /// Makes sure that what is written can be found: the name must still lead to the file that is open.
+    async fn stay(&self, slot: &mut Option<SqliteConnection>) -> Result<(), Failure> {
+        let (opened, there) = (*self.opened.read(), inspect::identity(&self.path));
+        if opened == there {
+            return Ok(());
+        }
+        let shown = self.path.display();
+        if there.is_none() {
+            let message = format!("the database `{shown}` is gone; rows are kept in memory until it is put back");
+            return Err(Failure(message));
+        }
+        // The old file's log is folded into it and taken away, or it would be taken for the new one's.
+        if let Some(connection) = slot.take() {
+            let _ = connection.close().await;
+        }
+        let readers = std::mem::replace(&mut *self.readers.write(), Self::readers(&self.path));
+        readers.close().await;
+        let refused = |error: OpenError| Failure(format!("another file was put in the database's place: {error}"));
+        inspect::replacement(&self.path).map_err(refused)?;
+        let mut connection = self.options.connect().await.map_err(failure)?;
+        inspect::content(&self.path, &mut connection).await.map_err(refused)?;
+        let newest = MIGRATIONS.iter().map(|step| step.version).max();
+        if inspect::version(&mut connection).await.ok().flatten() != newest {
+            return Err(refused(OpenError::Foreign(self.path.clone())));
+        }
+        *slot = Some(connection);
+        *self.opened.write() = inspect::identity(&self.path);
+        warn!("another database was put at `{shown}`; rows are saved there from now on");
+        Ok(())
     }
 
     /// Like [`Sqlite::open`], for commands that only look: a file that does not exist is not created.
@@ -119,7 +183,8 @@ impl Sqlite {
 
     /// Waits until all connections are closed; the last one tidies the write-ahead log away.
     pub async fn close(&self) {
-        self.readers.close().await;
+        let readers = self.readers.read().clone();
+        readers.close().await;
         if let Some(connection) = self.writer.lock().await.take()
             && let Err(error) = connection.close().await
         {
@@ -132,6 +197,7 @@ impl Sqlite {
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Failure> {
         let mut slot = self.writer.lock().await;
+        self.stay(&mut slot).await?;
         let mut connection = match slot.take() {
             Some(connection) => connection,
             None => self.options.connect().await.map_err(failure)?,
@@ -173,21 +239,21 @@ impl Journal for Sqlite {
 
     fn usage<'a>(&'a self, query: &'a UsageQuery) -> Answer<'a, Vec<Group>> {
         Box::pin(async move {
-            let mut connection = self.readers.acquire().await.map_err(failure)?;
+            let mut connection = self.read().await?;
             projection::usage(&mut connection, query).await.map_err(failure)
         })
     }
 
     fn find<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Row>> {
         Box::pin(async move {
-            let mut connection = self.readers.acquire().await.map_err(failure)?;
+            let mut connection = self.read().await?;
             rows::find(&mut connection, id).await.map_err(failure)
         })
     }
 
     fn recent<'a>(&'a self, filter: &'a Filter, limit: usize, before: Option<&'a Cursor>) -> Answer<'a, Vec<Row>> {
         Box::pin(async move {
-            let mut connection = self.readers.acquire().await.map_err(failure)?;
+            let mut connection = self.read().await?;
             rows::recent(&mut connection, filter, limit, before).await.map_err(failure)
         })
     }

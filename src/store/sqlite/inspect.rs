@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use sqlx::SqliteConnection;
@@ -12,6 +13,29 @@ use super::OpenError;
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 /// Files up to this size are checked page by page (about a second); larger ones by their schema only.
 const CHECKED: u64 = 128 << 20;
+
+/// Which file a name leads to: device and number.
+pub type Identity = (u64, u64);
+
+pub fn identity(path: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Whether a file that has taken a database's place may be used: it has content, and no write-ahead log of another one.
+pub fn replacement(path: &Path) -> Result<(), OpenError> {
+    header(path)?;
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if size(path) == 0 {
+        return Err(OpenError::Empty(path.to_owned()));
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if size(Path::new(&log)) > 0 {
+        return Err(OpenError::ForeignLog(log.into()));
+    }
+    Ok(())
+}
 
 /// A missing or empty file is fine, it will be filled. Anything else must begin like a database.
 pub fn header(path: &Path) -> Result<(), OpenError> {
@@ -41,6 +65,11 @@ pub async fn content(path: &Path, connection: &mut SqliteConnection) -> Result<(
         }
         _ => Ok(()),
     }
+}
+
+/// The newest step of the schema that a file has; an error in a file without any.
+pub async fn version(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(connection).await
 }
 
 /// Tells damage from everything else that can go wrong.

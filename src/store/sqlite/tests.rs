@@ -278,7 +278,7 @@ async fn what_was_appended_is_saved_in_order_and_flushed_at_shutdown() {
     stop.send(()).expect("running");
     assert_eq!(task.await.expect("a clean end"), 0);
     assert_eq!((ledger.health().pending, ledger.health().saved), (0, 1_500));
-    let mut connection = store.readers.acquire().await.expect("a connection");
+    let mut connection = store.read().await.expect("a connection");
     let ids: Vec<String> =
         sqlx::query_scalar("SELECT id FROM request ORDER BY seq").fetch_all(&mut *connection).await.expect("ids");
     assert_eq!(ids, (0..1_500).map(|i| format!("r{i}")).collect::<Vec<_>>());
@@ -302,7 +302,9 @@ async fn a_locked_file_costs_no_row_and_no_answer() {
     let quick = Sqlite {
         options: store.options.clone().busy_timeout(Duration::from_millis(20)),
         writer: Mutex::new(None),
-        readers: store.readers.clone(),
+        readers: RwLock::new(Sqlite::readers(&file(&directory))),
+        opened: RwLock::new(inspect::identity(&file(&directory))),
+        path: file(&directory),
     };
     let quick = Arc::new(quick);
     let (ledger, stop, task) = running(&quick);

@@ -1,6 +1,8 @@
 //! What every test needs: a scripted upstream and a running router.
 
 pub mod app;
+pub mod process;
+pub mod raw;
 pub mod upstream;
 
 pub use app::{App, Streamed, app};

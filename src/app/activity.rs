@@ -1,0 +1,195 @@
+//! What a connection is doing, told by its requests and read by its [`super::wire::Wire`].
+//!
+//! A request is under way from its head until its answer is handed over whole or dropped. Both ends live on one thread;
+//! the atomics are there because tasks have to be `Send`, not because anybody races.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use futures_util::task::AtomicWaker;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::api::caller::Peer;
+
+#[derive(Default)]
+pub struct Activity {
+    in_flight: AtomicUsize,
+    /// Requests since the connection began.
+    started: AtomicU64,
+    /// HTTP/2: bytes say nothing about requests, and a client can refuse to take answers without blocking the socket.
+    multiplexed: AtomicBool,
+    /// The last request's body was not read to its end.
+    unread: AtomicBool,
+    /// Answers that gave a piece and were not asked for the next; when one of them was last asked for anything.
+    held: Mutex<(usize, Option<Instant>)>,
+    waker: AtomicWaker,
+}
+
+impl Activity {
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.load(Relaxed) > 0
+    }
+
+    pub fn started(&self) -> u64 {
+        self.started.load(Relaxed)
+    }
+
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
+    pub fn multiplex(&self) {
+        self.multiplexed.store(true, Relaxed);
+    }
+
+    pub fn has_unread_body(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    /// Since when an answer is ready that nobody takes, while no other one moves.
+    pub fn untaken_since(&self) -> Option<Instant> {
+        let (held, moved) = *self.held.lock();
+        moved.filter(|_| held > 0)
+    }
+
+    /// Wakes the connection when there is something new to wait for.
+    pub fn wake_at_change(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    fn begin(self: &Arc<Self>) -> Underway {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.started.fetch_add(1, Relaxed);
+        self.unread.store(false, Relaxed);
+        Underway { activity: self.clone(), holds: false }
+    }
+}
+
+/// One request under way.
+struct Underway {
+    activity: Arc<Activity>,
+    /// Its answer gave a piece and was not asked for the next.
+    holds: bool,
+}
+
+impl Underway {
+    fn asked(&mut self) {
+        if self.activity.is_multiplexed() {
+            let mut held = self.activity.held.lock();
+            held.0 -= usize::from(std::mem::take(&mut self.holds));
+            held.1 = Some(Instant::now());
+        }
+    }
+
+    fn gave(&mut self) {
+        if self.activity.is_multiplexed() {
+            self.activity.held.lock().0 += 1;
+            self.holds = true;
+            // A piece that the client's window has no room for wakes nobody: the wire has to see the time.
+            self.activity.waker.wake();
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if self.holds {
+            self.activity.held.lock().0 -= 1;
+        }
+        if self.activity.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.activity.waker.wake();
+        }
+    }
+}
+
+/// The router, as one connection sees it.
+pub struct Service {
+    pub router: TowerToHyperService<Router>,
+    pub activity: Arc<Activity>,
+    /// The other end.
+    pub peer: Option<Peer>,
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Service {
+    type Response = http::Response<Answer>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let underway = self.activity.begin();
+        let mut asked = request.map(|body| Question { body, activity: self.activity.clone() });
+        if let Some(peer) = self.peer {
+            asked.extensions_mut().insert(peer);
+        }
+        let answering = self.router.call(asked);
+        Box::pin(async move { answering.await.map(|response| response.map(|body| Answer { body, underway })) })
+    }
+}
+
+/// A request's body; remembers if it was left unread.
+struct Question {
+    body: Incoming,
+    activity: Arc<Activity>,
+}
+
+impl HttpBody for Question {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.activity.unread.store(true, Relaxed);
+        }
+    }
+}
+
+/// An answer's body; its request is under way for as long as it lives.
+pub struct Answer {
+    body: Body,
+    underway: Underway,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        this.underway.asked();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && !this.body.is_end_stream() {
+            this.underway.gave();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

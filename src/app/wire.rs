@@ -1,0 +1,364 @@
+//! A caller's connection as the HTTP library reads and writes it, with the deadlines that the library has not.
+//!
+//! The wire knows whether a request is under way ([`Activity`]) and so what silence means: before the first byte of a head
+//! the connection is idle, after it a caller is slow, during a request it waits for us. A pending write without progress
+//! means that the caller takes nothing. And it closes so that the last answer arrives: a connection that is closed with
+//! bytes unread is reset, and the answer is lost with it.
+//!
+//! Only the first piece of the kernel's send buffer may be unsent ([`UNSENT`]): what a slow reader does not take stays
+//! with the provider.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::activity::Activity;
+use super::refusal::{Refusal, has_two_lengths};
+use crate::config::Server;
+
+/// Bytes that the kernel holds of an answer beyond what the client's own buffer takes. Some milliseconds of a fast line.
+const UNSENT: u32 = 64 << 10;
+/// Longest head. Hyper's read buffer has the same limit.
+pub const LONGEST_HEAD: usize = 64 << 10;
+/// How long the rest of a refused request is read and forgotten: in all, and without any bytes.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_IDLE: Duration = Duration::from_secs(1);
+
+/// How long a request under way is not told that its client has closed its half of the connection. A provider is left
+/// within 250 ms of its caller's leaving (faults B11).
+const PARTING: Duration = Duration::from_millis(100);
+
+/// How long a connection may do what.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub header: Duration,
+    pub idle: Duration,
+    pub write: Duration,
+}
+
+impl Deadlines {
+    pub fn of(server: &Server) -> Self {
+        Self { header: server.header_timeout.0, idle: server.idle_timeout.0, write: server.write_timeout.0 }
+    }
+}
+
+/// What the reading side waits for. The number is that of requests begun: another one means that this wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// Nothing of the next request has come.
+    Idle(u64),
+    /// The rest of a head.
+    Head(u64),
+    /// A request is under way.
+    Busy,
+}
+
+pub struct Wire {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    deadlines: Deadlines,
+    waiting: Waiting,
+    read_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+    /// The first bytes of the connection, until they tell HTTP/2 from HTTP/1.
+    opening: Vec<u8>,
+    opened: bool,
+    /// A head that came in pieces.
+    head: Vec<u8>,
+    /// An answer of our own on its way, and how much of it is written.
+    own: Option<(Vec<u8>, usize)>,
+    /// Nothing more is read, whatever comes.
+    ended: bool,
+    /// The client has closed its side.
+    hung_up: bool,
+    /// When the end of what the client sends is passed on to a request under way.
+    parting: Option<Pin<Box<Sleep>>>,
+    lingering: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
+        // Not on every system; without it, slow readers cost the kernel memory and nothing else.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+        Self {
+            stream,
+            activity,
+            deadlines,
+            waiting: Waiting::Busy,
+            read_timer: None,
+            write_timer: None,
+            opening: Vec::new(),
+            opened: false,
+            head: Vec::new(),
+            own: None,
+            ended: false,
+            hung_up: false,
+            parting: None,
+            lingering: None,
+        }
+    }
+
+    /// Looks at bytes that came while no request was under way: part of a head, unless this is HTTP/2.
+    fn saw(&mut self, bytes: &[u8]) -> Option<Refusal> {
+        if self.activity.is_busy() {
+            return None;
+        }
+        if !self.opened {
+            self.opening.extend_from_slice(&bytes[..bytes.len().min(PREFACE.len())]);
+            let seen = self.opening.len().min(PREFACE.len());
+            if self.opening[..seen] == PREFACE[..seen] {
+                if seen == PREFACE.len() {
+                    self.activity.multiplex();
+                }
+            } else {
+                self.opened = true;
+            }
+            if seen == PREFACE.len() {
+                self.opened = true;
+            }
+            if self.opened {
+                self.opening = Vec::new();
+            }
+        }
+        if self.activity.is_multiplexed() {
+            return None;
+        }
+        let started = self.activity.started();
+        if self.waiting != Waiting::Head(started) {
+            self.waiting = Waiting::Head(started);
+            self.head.clear();
+            arm(&mut self.read_timer, self.deadlines.header);
+        }
+        let whole = |head: &[u8]| memchr::memmem::find(head, b"\r\n\r\n").map(|end| end + 4);
+        let both = match (self.head.is_empty(), whole(bytes)) {
+            (true, Some(end)) => has_two_lengths(&bytes[..end]),
+            _ => {
+                let room = LONGEST_HEAD.saturating_sub(self.head.len());
+                self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+                match whole(&self.head) {
+                    Some(end) => has_two_lengths(&std::mem::take(&mut self.head)[..end]),
+                    None => false,
+                }
+            }
+        };
+        both.then_some(Refusal::TwoLengths)
+    }
+
+    /// Nothing to read: waits, but not for ever. Ready when the connection is to end.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.is_busy() {
+            self.waiting = Waiting::Busy;
+            self.activity.wake_at_change(cx.waker());
+            // HTTP/2 says with its own windows that a client takes nothing; the socket stays writable.
+            let Some(since) = self.activity.untaken_since() else {
+                self.read_timer = None;
+                return Poll::Pending;
+            };
+            ready!(poll_until(&mut self.read_timer, since + self.deadlines.write, cx));
+            self.reset();
+            return Poll::Ready(Err(taken_nothing()));
+        }
+        let started = self.activity.started();
+        if self.waiting != Waiting::Head(started) && self.waiting != Waiting::Idle(started) {
+            self.waiting = Waiting::Idle(started);
+            self.head = Vec::new();
+            arm(&mut self.read_timer, self.deadlines.idle);
+        }
+        if let Some(timer) = &mut self.read_timer {
+            ready!(timer.as_mut().poll(cx));
+        }
+        if matches!(self.waiting, Waiting::Head(_)) {
+            self.own = Some((Refusal::HeadTimeout.answer(), 0));
+        }
+        self.ended = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The client sends nothing more. Most often it has left; a simple one may have closed its half and be waiting, and gets
+    /// the answer if that comes at once.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.is_busy() {
+            self.activity.wake_at_change(cx.waker());
+            let timer = self.parting.get_or_insert_with(|| Box::pin(tokio::time::sleep(PARTING)));
+            ready!(timer.as_mut().poll(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes an answer of our own, if there is one.
+    fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((answer, written)) = &mut self.own {
+            if *written == answer.len() {
+                self.own = None;
+                break;
+            }
+            let count = match Pin::new(&mut self.stream).poll_write(cx, &answer[*written..]) {
+                Poll::Ready(count) => count?,
+                Poll::Pending => {
+                    let unsent = answer[*written..].to_vec();
+                    ready!(self.poll_stuck(cx, &[IoSlice::new(&unsent)]))?
+                }
+            };
+            if let Some((_, written)) = &mut self.own {
+                *written += count;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A write that waits for the client. The kernel calls a socket writable only when much of its buffer is free: whether
+    /// a slow reader has made a little room, only trying tells, at the beginning of the wait and at its end.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let write = self.deadlines.write;
+        if let Some(timer) = &mut self.write_timer {
+            ready!(timer.as_mut().poll(cx));
+        }
+        let sent = SockRef::from(&self.stream).send_vectored(pieces);
+        match (sent, &mut self.write_timer) {
+            (Ok(count), _) if count > 0 => self.wrote(Ok(count)),
+            (_, Some(_)) => {
+                self.reset();
+                Poll::Ready(Err(taken_nothing()))
+            }
+            (_, none) => none.insert(Box::pin(tokio::time::sleep(write))).as_mut().poll(cx).map(|()| Ok(0)),
+        }
+    }
+
+    fn wrote(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
+        self.write_timer = None;
+        Poll::Ready(result)
+    }
+
+    /// Closing must not leave the kernel with an answer that nobody takes.
+    fn reset(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Reads and forgets what a client still sends, so that it sees the answer. Bounded.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (end, quiet) = self.lingering.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now + LINGER, Box::pin(tokio::time::sleep_until(now + LINGER_IDLE)))
+        });
+        let mut space = [0; 8192];
+        loop {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    quiet.as_mut().reset((Instant::now() + LINGER_IDLE).min(*end));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return quiet.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+/// How an HTTP/2 connection begins; no method of HTTP/1 does.
+const PREFACE: &[u8] = b"PRI ";
+
+fn taken_nothing() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")
+}
+
+fn arm(timer: &mut Option<Pin<Box<Sleep>>>, wait: Duration) {
+    let deadline = Instant::now() + wait;
+    match timer {
+        Some(timer) => timer.as_mut().reset(deadline),
+        None => *timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
+    }
+}
+
+fn poll_until(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    if timer.deadline() != deadline {
+        timer.as_mut().reset(deadline);
+    }
+    timer.as_mut().poll(cx)
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            ready!(this.poll_own(cx))?;
+            if this.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if this.hung_up {
+                return this.poll_parting(cx);
+            }
+            let before = buffer.filled().len();
+            match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().len() > before => {
+                    let Some(refusal) = this.saw(&buffer.filled()[before..]) else { return Poll::Ready(Ok(())) };
+                    buffer.set_filled(before);
+                    this.own = Some((refusal.answer(), 0));
+                    this.ended = true;
+                }
+                Poll::Ready(Ok(())) => this.hung_up = true,
+                Poll::Ready(Err(error)) => {
+                    this.hung_up = true;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => ready!(this.poll_patience(cx))?,
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
+        let waits_for_head = matches!(this.waiting, Waiting::Head(_));
+        if waits_for_head && this.own.is_none() && !this.activity.is_multiplexed() {
+            // Taken as written at once: nothing comes after it, and closing waits for ours.
+            if let Some(refusal) = Refusal::of(first) {
+                this.own = Some((refusal.answer(), 0));
+                return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+            }
+        }
+        ready!(this.poll_own(cx))?;
+        match Pin::new(&mut this.stream).poll_write_vectored(cx, pieces) {
+            Poll::Ready(result) => this.wrote(result),
+            Poll::Pending => this.poll_stuck(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_own(cx))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_own(cx))?;
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        let refused = matches!(this.waiting, Waiting::Head(_)) || this.activity.has_unread_body();
+        if refused && !this.hung_up {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
