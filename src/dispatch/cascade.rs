@@ -215,7 +215,9 @@ impl Dispatcher {
         let now = Instant::now();
         ticket.headroom(now.into_std(), &heard.headroom);
         let status = result.as_ref().ok().map(|_| 200);
-        trying.ended(now.into_std(), status, result.as_ref().err());
+        // What is kept holds no prompt, though a provider may have quoted it.
+        let noted = result.as_ref().err().map(|failure| failure.without_quotations(&errand.request.words()));
+        trying.ended(now.into_std(), status, noted.as_ref());
         Tried { made, result, heard, now }
     }
 

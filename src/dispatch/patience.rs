@@ -42,6 +42,7 @@ mod tests {
         let standing_still = async {
             // Blocks the only thread, as a stopped process would; the value is there, but nobody could fetch it.
             tokio::task::yield_now().await;
+            #[expect(clippy::disallowed_methods, reason = "it is what is tested")]
             std::thread::sleep(Duration::from_millis(400));
             tokio::time::sleep(Duration::from_millis(10)).await;
             let _ = sender.send(7);

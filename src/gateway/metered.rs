@@ -120,7 +120,7 @@ impl Metered {
                 let failure = failure.without_secrets(&self.facts.target.provider);
                 let now = Instant::now().into_std();
                 self.ticket.failed(now, &failure);
-                self.draft.trail().spoil(now, &failure);
+                self.draft.trail().spoil(now, &failure.without_quotations(&self.inbound.request.words()));
                 self.settle();
                 Err(failure)
             }

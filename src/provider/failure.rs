@@ -1,5 +1,6 @@
 //! How a provider fails, and the one table that says what follows from each kind.
 
+mod quotation;
 mod signs;
 mod wait;
 
@@ -217,6 +218,17 @@ impl Failure {
         self
     }
 
+    /// The same, fit to be kept: without what it quotes from the caller's `text`.
+    pub fn without_quotations(&self, text: &str) -> Self {
+        let clean = |word: &Option<String>| word.as_ref().map(|word| quotation::without(word, text));
+        Self {
+            message: quotation::without(&self.message, text),
+            code: clean(&self.code),
+            param: clean(&self.param),
+            ..self.clone()
+        }
+    }
+
     /// Reads a provider's error answer: OpenAI's shape and every near relative (protocol notes, section 5).
     pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8], now_unix: i64) -> Self {
         let text = String::from_utf8_lossy(body);
@@ -278,7 +290,7 @@ impl Failure {
             status,
             retry_after: wait::retry_delay(json).or_else(|| wait::try_again_in(&message)),
             message: quote(&message, QUOTE_BYTES),
-            code: code.filter(|code| code.parse::<u16>().is_err()),
+            code: code.filter(|code| code.parse::<u16>().is_err() && is_word(code)),
             param: word(&inner, "param"),
         })
     }
@@ -297,6 +309,11 @@ pub fn quote(text: &str, limit: usize) -> String {
         }
     }
     quoted
+}
+
+/// An identifier, as codes of errors are: what is longer or has other characters was made of something else.
+fn is_word(code: &str) -> bool {
+    code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:/ ".contains(&byte))
 }
 
 #[cfg(test)]
