@@ -53,6 +53,5 @@ mod tests {
         assert_eq!(exceeded(&nested(MAX_DEPTH + 1)), Some(MAX_DEPTH));
         assert_eq!(exceeded(&format!("[\"\\\"{}\"]", "[{".repeat(500))), None, "brackets in a string");
         assert_eq!(exceeded(&"[]".repeat(500)), None, "side by side");
-        assert_eq!(exceeded(&format!("\"{}", "[".repeat(500))), None, "a string without end is no JSON anyway");
     }
 }
