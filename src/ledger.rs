@@ -7,6 +7,7 @@
 
 pub mod record; // one request's row, as the gateway makes it
 pub mod row; // the same row as it is kept and shown
+mod words; // what of a provider's words is kept
 
 pub mod journal; // the port: what a store can do
 pub mod metrics; // the same rows for Prometheus
@@ -127,6 +128,10 @@ impl Ledger {
     pub fn append(&self, mut record: Record) {
         if self.unsaved() >= SLIM {
             record.decision = None;
+        }
+        for attempt in &mut record.attempts {
+            let kept = |message: &String| words::without_content(attempt.kind.as_deref(), message);
+            attempt.message = attempt.message.as_ref().map(kept);
         }
         let record = Arc::new(record);
         let stored = self.0.journal.is_some();

@@ -145,3 +145,40 @@ fn no_lock_guard_is_a_std_one_and_no_task_is_spawned_out_of_sight() {
         assert!(may_spawn || !code.contains("tokio::spawn"), "{path}: work is driven by whoever waits for it");
     }
 }
+
+/// Where the time of day is read on the way of a request, and what for: never to decide who answers, or when.
+const WALL_CLOCK: &[(&str, &str)] = &[
+    ("dispatch/attempt.rs", "signatures and dates in `Retry-After` are about the provider's calendar"),
+    ("gateway.rs", "a row says when its request came"),
+    ("gateway/draft.rs", "a row says when its request came"),
+    ("gateway/reply.rs", "an answer says when it was made"),
+    ("gateway/metered.rs", "an answer says when it was made"),
+];
+
+/// Reads of a clock that somebody may set.
+fn wall_clock_reads(path: &str, text: &str) -> Vec<String> {
+    let decides = ["resilience", "dispatch", "gateway", "rank", "cache"].contains(&module(path));
+    let allowed = WALL_CLOCK.iter().any(|(place, _)| path == *place);
+    let clocks = ["SystemTime::now", "Timestamp::now", "Zoned::now", "UNIX_EPOCH"];
+    let found = clocks.into_iter().filter(|clock| decides && !allowed && code(text).contains(clock));
+    found.map(|clock| format!("{path}: {clock} jumps when somebody sets the clock; use Instant")).collect()
+}
+
+#[test]
+fn d09_nothing_is_decided_by_a_clock_that_jumps() {
+    let sources = sources();
+    let found: Vec<_> = sources.iter().flat_map(|(path, text)| wall_clock_reads(path, text)).collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+    assert!(
+        !wall_clock_reads("dispatch/fleet.rs", "let now = SystemTime::now();").is_empty(),
+        "a planted one is caught"
+    );
+    // Where it is allowed, it stays a value for others: no file there keeps or compares it.
+    for (path, text) in sources.iter().filter(|(path, _)| WALL_CLOCK.iter().any(|(place, _)| path == place)) {
+        for method in
+            [".duration_since(UNIX_EPOCH", "SystemTime::now() +", "SystemTime::now() <", "SystemTime::now() >"]
+        {
+            assert!(!code(text).contains(method), "{path}: {method}");
+        }
+    }
+}

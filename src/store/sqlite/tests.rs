@@ -296,6 +296,20 @@ async fn rows_are_saved_within_a_quarter_of_a_second() {
 }
 
 #[tokio::test]
+async fn d09_rows_whose_clock_jumped_are_kept_listed_and_summed() {
+    let (_directory, store) = store().await;
+    let (ledger, _stop, _task) = running(&store);
+    for (id, jump) in [("now", 0), ("later", HOUR_MS), ("earlier", -HOUR_MS), ("now-again", 1)] {
+        ledger.append(record(id, NOW + jump));
+    }
+    assert!(ledger.caught_up(Duration::from_secs(5)).await);
+    let listed = ledger.recent(&Filter::default(), 10, None).await.expect("rows");
+    let ids: Vec<&str> = listed.iter().map(|row| &*row.id).collect();
+    assert_eq!(ids, ["later", "now-again", "now", "earlier"]);
+    assert_eq!(requests(&store).await, 4);
+}
+
+#[tokio::test]
 async fn a_locked_file_costs_no_row_and_no_answer() {
     let (directory, store) = store().await;
     // The test need not wait ten seconds for a lock.

@@ -65,8 +65,9 @@ async fn exercise(level: &str) {
     send("plain", false, "an answer").await;
     send("stream", true, "a stream").await;
     send("plain", false, "an answer from the cache").await;
-    let quoting =
-        format!("{{\"error\":{{\"message\":\"Incorrect API key provided: {KEY} for '{PROMPT}'\",\"type\":\"x\"}}}}");
+    let quoting = format!(
+        "{{\"error\":{{\"message\":\"Incorrect API key provided: {KEY} for '{PROMPT} and more'\",\"type\":\"x\"}}}}"
+    );
     for (what, act) in [
         ("a 401 that quotes the key", raw(401, "application/json", quoting.clone())),
         ("a 400 that quotes the key", raw(400, "application/json", quoting.replace(PROMPT, ""))),
