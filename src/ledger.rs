@@ -130,8 +130,7 @@ impl Ledger {
             record.decision = None;
         }
         for attempt in &mut record.attempts {
-            let kept = |message: &String| words::without_content(attempt.kind.as_deref(), message);
-            attempt.message = attempt.message.as_ref().map(kept);
+            attempt.message = attempt.message.as_deref().map(words::without_content);
         }
         let record = Arc::new(record);
         let stored = self.0.journal.is_some();

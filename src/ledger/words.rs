@@ -7,12 +7,10 @@ const LONGEST_NAME: usize = 40;
 const QUOTES: [char; 3] = ['\'', '"', '`'];
 
 /// The message without what looks like a quotation of more than a name: passages between quotes that have blanks or are
-/// long, everything from a brace on, and for an answer that is not what it should be, everything after the colon.
-pub fn without_content(kind: Option<&str>, message: &str) -> String {
-    let message = match kind {
-        Some("malformed") => message.split(':').next().unwrap_or_default(),
-        _ => message.split('{').next().unwrap_or_default(),
-    };
+/// long, and everything from a bracket of JSON on, which is a request or half an answer.
+pub fn without_content(message: &str) -> String {
+    let json = message.find('{').into_iter().chain(message.find("[\"")).min().unwrap_or(message.len());
+    let message = &message[..json];
     let mut kept = String::new();
     let mut rest = message;
     while let Some(start) = rest.find(QUOTES) {
@@ -34,7 +32,7 @@ pub fn without_content(kind: Option<&str>, message: &str) -> String {
         rest = closed.unwrap_or_default();
     }
     kept.push_str(rest);
-    kept.trim_end().chars().take(LONGEST).collect()
+    kept.trim_end_matches([' ', ':']).chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]
@@ -43,16 +41,17 @@ mod tests {
 
     #[test]
     fn names_stay_and_quotations_go() {
-        for (kind, message, kept) in [
-            ("not_found", "The model `gpt-5` does not exist", "The model `gpt-5` does not exist"),
-            ("bad_request", "Invalid 'messages': 'my secret plan'", "Invalid 'messages': '...'"),
-            ("bad_request", "it doesn't accept \"tell me\" and won't", "it doesn't accept \"...\" and won't"),
-            ("bad_request", "unfinished 'my secret", "unfinished '...'"),
-            ("bad_request", "bad body {\"messages\":1}", "bad body"),
-            ("malformed", "not a JSON object: {\"choices\":[\"half an answer", "not a JSON object"),
+        for (message, kept) in [
+            ("The model `gpt-5` does not exist", "The model `gpt-5` does not exist"),
+            ("Invalid 'messages': 'my secret plan'", "Invalid 'messages': '...'"),
+            ("it doesn't accept \"tell me\" and won't", "it doesn't accept \"...\" and won't"),
+            ("unfinished 'my secret", "unfinished '...'"),
+            ("bad body {\"messages\":1}", "bad body"),
+            ("not a JSON object: {\"choices\":[\"half an answer", "not a JSON object"),
+            ("not a JSON object: &lt;html&gt;Bad gateway", "not a JSON object: &lt;html&gt;Bad gateway"),
         ] {
-            assert_eq!(without_content(Some(kind), message), kept);
+            assert_eq!(without_content(message), kept);
         }
-        assert_eq!(without_content(None, &"x".repeat(500)).len(), LONGEST);
+        assert_eq!(without_content(&"x".repeat(500)).len(), LONGEST);
     }
 }

@@ -90,13 +90,44 @@ async fn d08_a_second_signal_ends_it_soon_and_loses_no_row() {
     assert_ne!(row(&process, "cut").await["status"], Value::Null, "the stream's row too");
 }
 
+#[tokio::test]
+async fn d09_a_clock_that_was_an_hour_off_moves_rows_and_nothing_else() {
+    use sqlx::{ConnectOptions, Connection, Executor};
+    let one = upstream().await;
+    let home = home(ONE, &one);
+    let process = home.start().await;
+    for id in ["ahead", "behind"] {
+        assert_eq!(process.chat(id, &ask("hi")).await.0, 200);
+    }
+    assert_eq!(process.stop().await, Some(0));
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.database());
+    let mut rows = options.connect().await.expect("open");
+    rows.execute("UPDATE request SET started_unix_ms = started_unix_ms + 3600000 WHERE id = 'ahead'")
+        .await
+        .expect("an hour");
+    rows.execute("UPDATE request SET started_unix_ms = started_unix_ms - 3600000 WHERE id = 'behind'")
+        .await
+        .expect("an hour");
+    rows.close().await.expect("closed");
+    let process = home.start().await;
+    assert_eq!(process.chat("right", &ask("hi")).await.0, 200);
+    let listed = process.get("/v1/requests").await;
+    let ids: Vec<&str> = listed["data"].as_array().expect("rows").iter().filter_map(|row| row["id"].as_str()).collect();
+    assert_eq!(ids, ["ahead", "right", "behind"], "newest first by what their clocks said");
+    let status = process.get("/gateway/status").await;
+    assert_eq!(
+        (status["targets"][0]["state"].as_str(), status["targets"][0]["opened"].as_u64()),
+        (Some("closed"), Some(0))
+    );
+}
+
 /// Rounds of the loop below; `examples/kill_loop.rs` runs as many as one likes.
 const ROUNDS: u64 = 6;
 /// What may be missing: rows of answers that were received this long before the end, or less.
 const ACKNOWLEDGED: Duration = Duration::from_millis(250);
 
 #[tokio::test]
-async fn d06_kill_9_loses_no_row_older_than_a_quarter_of_a_second_and_doubles_none() {
+async fn kill_9_loses_no_row_older_than_a_quarter_of_a_second_and_doubles_none() {
     let one = upstream().await;
     let home = home(ONE, &one);
     let mut process = home.start().await;
