@@ -1,7 +1,7 @@
 //! May a request in, now: a bounded number at once, a bounded and fair queue before them, and an early refusal beyond.
 //!
 //! [`gate`] counts the requests in flight of the whole router, [`lobby`] holds those that wait for a provider's place;
-//! both wait in a [`queue`] that serves callers in turn. Whoever leaves gives everything back at once.
+//! both wait in a `queue` that serves callers in turn. Whoever leaves gives everything back at once.
 
 pub mod gate;
 pub mod lobby;

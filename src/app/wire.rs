@@ -5,7 +5,7 @@
 //! means that the caller takes nothing. And it closes so that the last answer arrives: a connection that is closed with
 //! bytes unread is reset, and the answer is lost with it.
 //!
-//! Only the first piece of the kernel's send buffer may be unsent ([`UNSENT`]): what a slow reader does not take stays
+//! Only the first piece of the kernel's send buffer may be unsent (`UNSENT`): what a slow reader does not take stays
 //! with the provider.
 
 use std::io::{self, IoSlice};

@@ -39,7 +39,7 @@ fn tests(directory: &std::path::Path) -> Vec<String> {
 fn every_row_has_a_promise_and_a_test() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let promises = std::fs::read_to_string(root.join("docs/reliability.md")).expect("the promises");
-    let tests = tests(&root.join("tests/it/faults"));
+    let tests = tests(&root.join("tests/it"));
     for row in ROWS {
         assert!(promises.contains(&format!("`{row}`")), "docs/reliability.md has no promise for {row}");
         assert!(tests.iter().any(|test| test.starts_with(row)), "no test is named after {row}");
