@@ -1,7 +1,7 @@
 //! Runs a router under random faults, streams, disconnects and reloads, and checks that it ends as it began.
 //!
 //! ```text
-//! cargo build --release && cargo run --release --example soak [SECONDS] [CALLERS]
+//! cargo build --release && cargo run --example soak [SECONDS] [CALLERS] [BINARY]
 //! ```
 //!
 //! Three scripted upstreams change their trouble every second; callers ask plain and streamed, alike and apart, and every
@@ -79,10 +79,8 @@ struct Router {
 }
 
 impl Router {
-    /// The release binary beside this example, on a free port.
-    fn start(config: &Path, data: &Path) -> Result<Self, Box<dyn Error>> {
-        let own = std::env::current_exe()?;
-        let binary = own.parent().and_then(Path::parent).ok_or("no directory")?.join("stepwell");
+    /// On a free port.
+    fn start(binary: &Path, config: &Path, data: &Path) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(binary)
             .args(["serve", "--port", "0", "--config"])
             .arg(config)
@@ -153,7 +151,7 @@ fn configuration(upstreams: &[Upstream], turn: u64) -> String {
     text.push_str(
         "timeouts: { first_token: 1s, between_tokens: 1s }\nbreaker: { cooldown: 500ms, max_cooldown: 2s }\n",
     );
-    text.push_str("hedge: { enabled: true }\nhealth_checks: { enabled: true, interval: 2s, timeout: 500ms }\noverload: { max_in_flight: 200, queue: 50 }\n");
+    text.push_str("cache: { max_size: 10MB }\nhedge: { enabled: true }\nhealth_checks: { enabled: true, interval: 2s, timeout: 500ms }\noverload: { max_in_flight: 200, queue: 50 }\n");
     text
 }
 
@@ -246,19 +244,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let callers: u64 = arguments.next().map_or(Ok(40), |text| text.parse())?;
     let directory = std::env::temp_dir().join(format!("stepwell-soak-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
-    let result = soak(&directory, Duration::from_secs(seconds), callers).await;
+    let binary = PathBuf::from(arguments.next().unwrap_or_else(|| "target/release/stepwell".to_owned()));
+    let result = soak(&binary, &directory, Duration::from_secs(seconds), callers).await;
     std::fs::remove_dir_all(&directory)?;
     result
 }
 
-async fn soak(directory: &Path, span: Duration, callers: u64) -> Result<(), Box<dyn Error>> {
+async fn soak(binary: &Path, directory: &Path, span: Duration, callers: u64) -> Result<(), Box<dyn Error>> {
     let mut upstreams = Vec::new();
     for _ in 0..3 {
         upstreams.push(Upstream::start(([127, 0, 0, 1], 0).into(), act::chat(ANSWER)).await?);
     }
     let (config, data): (PathBuf, PathBuf) = (directory.join("providers.yaml"), directory.join("data"));
     std::fs::write(&config, configuration(&upstreams, 0))?;
-    let mut router = Router::start(&config, &data)?;
+    let mut router = Router::start(binary, &config, &data)?;
     println!("router at {}, {callers} callers for {} s", router.url, span.as_secs());
 
     let (totals, over) = (Arc::new(Totals::default()), Arc::new(AtomicBool::new(false)));

@@ -260,6 +260,32 @@ async fn c07_a_flood_of_one_caller_costs_the_others_nothing() {
 }
 
 #[tokio::test]
+async fn c07_without_credentials_the_address_is_the_caller() {
+    let one = upstream().await;
+    let app = app(&format!("{ONE}overload: {{ max_in_flight: 16, queue: 16, queue_timeout: 5s }}\n"), &[&one]).await;
+    let from = |address: [u8; 4]| {
+        let builder = reqwest::Client::builder().no_proxy().local_address(std::net::IpAddr::from(address));
+        builder.build().expect("a client")
+    };
+    let (flooder, quiet) = (from([127, 0, 0, 1]), from([127, 0, 0, 2]));
+    let url = format!("{}/v1/chat/completions", app.url);
+    let post = |client: &reqwest::Client| client.post(&url).json(&ask("hi")).send();
+    assert_eq!(post(&quiet).await.expect("an answer").status(), 200);
+    one.always(hang());
+    let flood = join_all((0..60).map(|_| post(&flooder)));
+    let later = async {
+        // Fourteen of sixteen places: the last eighth is for those who have less than their share.
+        one.called(15).await;
+        one.always(chat("at once"));
+        tokio::time::timeout(Duration::from_secs(2), post(&quiet)).await.expect("a kept place").expect("an answer")
+    };
+    tokio::select! {
+        _ = flood => panic!("it hangs"),
+        response = later => assert_eq!(response.status(), 200),
+    }
+}
+
+#[tokio::test]
 async fn c10_five_hundred_identical_requests_are_one_call() {
     let one = upstream().await;
     let app = app(CACHED, &[&one]).await;

@@ -186,3 +186,21 @@ async fn kill_9_loses_no_row_older_than_a_quarter_of_a_second_and_doubles_none()
     assert_eq!(usage["total"]["requests"].as_u64(), Some(listed.len() as u64), "{usage}");
     assert_eq!(process.stop().await, Some(0));
 }
+
+#[tokio::test]
+async fn a13_a_router_that_stood_still_blames_no_provider_for_it() {
+    let one = upstream().await;
+    one.always(chat("a b c d e f g h i j k l").paced(Duration::from_millis(200)));
+    let home = home(&format!("{ONE}timeouts: {{ first_token: 1s, between_tokens: 1s }}\n"), &one);
+    let process = home.start().await;
+    let stream = open(&process, "frozen").await;
+    process.signal(Signal::STOP);
+    // As long as a machine that is suspended in the middle of an answer.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    process.signal(Signal::CONT);
+    let text = stream.text().await.expect("the whole stream");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    assert_eq!(row(&process, "frozen").await["status"], "completed");
+    assert_eq!(process.get("/gateway/status").await["targets"][0]["state"], "closed");
+    assert_eq!(process.stop().await, Some(0));
+}
