@@ -1,7 +1,7 @@
 //! The request's path: [`Gateway::complete`] names every step in order.
 //!
 //! Knows nothing of HTTP servers, SQL or event streams. Everything that decides is called from here and is pure;
-//! everything that waits is in `dispatch`.
+//! what waits is in `admission` (for a place) and `dispatch` (for a provider).
 
 pub mod draft;
 pub mod error;

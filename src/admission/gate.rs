@@ -19,7 +19,7 @@ const ABOUT: Duration = Duration::from_secs(10);
 /// How often callers who are not about any more are looked for.
 const TIDY: Duration = Duration::from_secs(1);
 /// One place in so many is kept for callers below their share.
-const KEPT: u32 = 8;
+const KEPT: u32 = 16;
 
 /// The gate. Share it behind an `Arc`.
 #[derive(Debug)]
@@ -157,7 +157,8 @@ impl State {
             return true;
         }
         let about = self.callers.len() + usize::from(!self.callers.contains_key(&caller));
-        let share = (max / u32::try_from(about).unwrap_or(u32::MAX)).max(1);
+        // Rounded up: shares that leave a remainder would leave it empty.
+        let share = max.div_ceil(u32::try_from(about).unwrap_or(u32::MAX));
         own < share || free > max / KEPT
     }
 
@@ -274,10 +275,28 @@ mod tests {
                 std::task::Poll::Pending => waiting.push(entering),
             }
         }
-        assert_eq!((flood.len(), waiting.len()), (14, 16), "two places are kept");
+        assert_eq!((flood.len(), waiting.len()), (15, 16), "a place is kept");
         let mut entering = std::pin::pin!(gate.enter(B));
         let place = futures_util::poll!(entering.as_mut());
         assert!(matches!(place, std::task::Poll::Ready(Ok(_))), "the quiet one does not wait");
+    }
+
+    #[tokio::test]
+    async fn under_a_flood_of_several_hardly_a_place_is_empty() {
+        for (max, callers) in [(1, 2), (2, 3), (8, 2), (8, 3), (8, 20), (16, 6), (100, 3), (100, 7)] {
+            let gate = gate(max, 1000);
+            let (mut inside, mut waiting) = (Vec::new(), Vec::new());
+            for number in 0..max * 3 {
+                let caller = Caller(u64::from(number % callers));
+                let mut entering = Box::pin(gate.enter(caller));
+                match futures_util::poll!(entering.as_mut()) {
+                    std::task::Poll::Ready(permit) => inside.push(permit.expect("the queue has room")),
+                    std::task::Poll::Pending => waiting.push(entering),
+                }
+            }
+            let used = inside.len() as f64 / f64::from(max);
+            assert!(used >= 0.9, "{} of {max} places for {callers} callers", inside.len());
+        }
     }
 
     #[tokio::test]

@@ -90,7 +90,8 @@ impl Lobby {
             return Ok(());
         }
         let result = tokio::time::timeout_at(stay.deadline, woken).await;
-        place.used = matches!(result, Ok(Ok(())));
+        // Woken, or displaced by somebody with a shorter line: in both cases no place was missed.
+        place.used = result.is_ok();
         match result {
             Ok(Ok(())) => {
                 stay.woken = true;
@@ -99,6 +100,18 @@ impl Lobby {
             Ok(Err(_)) => Err(Shed::Greedy),
             Err(_) => Err(Shed::TooLate { waited: stay.patience }),
         }
+    }
+
+    /// `provider` takes nobody for a while: wakes all who wait for it, so that they look elsewhere or are told.
+    pub fn give_up_on(&self, provider: &Arc<str>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        while let Some((_, guest)) = queue.take(|_, guest| guest.providers.contains(provider)) {
+            let _ = guest.wake.send(());
+        }
+        self.waiting.store(queue.len(), Ordering::SeqCst);
     }
 
     /// A place at `provider` has become free: wakes one request.

@@ -148,10 +148,11 @@ impl From<&Error> for ApiError {
                     failure.kind,
                     FailureKind::RateLimited | FailureKind::Overloaded | FailureKind::Conflict | FailureKind::Local
                 );
-                api.retry_after_seconds = failure
-                    .retry_after
-                    .filter(|_| transient)
-                    .or(*retry_after)
+                // The last one asked may want to be left alone for longer than another one.
+                api.retry_after_seconds = [failure.retry_after.filter(|_| transient), *retry_after]
+                    .into_iter()
+                    .flatten()
+                    .min()
                     .filter(|_| api.status.as_u16() >= 429)
                     .map(ceil);
             }
@@ -195,7 +196,7 @@ impl From<Error> for ApiError {
 pub fn interrupted(failure: &Failure, target: &str, request_id: &str) -> Value {
     let reason = match failure.kind {
         FailureKind::Stalled => "stalled",
-        FailureKind::Timeout => "took too long",
+        FailureKind::Timeout | FailureKind::Deadline => "took too long",
         _ => "was cut",
     };
     json!({"error": {

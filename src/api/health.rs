@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::gateway::Gateway;
 use crate::gateway::error::remaining;
 use crate::gateway::snapshot::Snapshot;
+use crate::rank::score::Availability;
 
 use super::router::Shared;
 
@@ -108,7 +109,8 @@ fn usable(gateway: &Gateway, rules: &Snapshot) -> usize {
     let now = Instant::now();
     let is_usable = |target: &&Arc<crate::catalog::Target>| {
         let vitals = gateway.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
-        remaining(&vitals.availability).is_none()
+        // Full is busy, and busy is well.
+        matches!(vitals.availability, Availability::Full { .. }) || remaining(&vitals.availability).is_none()
     };
     rules.index.targets().iter().filter(is_usable).count()
 }

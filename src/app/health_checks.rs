@@ -13,6 +13,8 @@ use crate::catalog::{Format, Provider};
 use crate::dispatch::settings::HealthChecks;
 use crate::gateway::Gateway;
 use crate::provider::adapter;
+use crate::provider::failure::FailureKind;
+use crate::provider::transport::Dial;
 
 /// How often a reload that switches checks on or off is noticed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -37,7 +39,11 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
         let idle =
             |provider: &&Arc<Provider>| fleet.idle(&provider.name, last).is_none_or(|idle| idle >= checks.interval.0);
         let asked = rules.settings.providers.iter().filter(|provider| lists_models(provider)).filter(idle);
-        join_all(asked.map(|provider| ask(&gateway, provider, checks))).await;
+        let asking = join_all(asked.map(|provider| ask(&gateway, provider, checks)));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = asking => {}
+        }
     }
 }
 
@@ -49,11 +55,14 @@ fn lists_models(provider: &Provider) -> bool {
 async fn ask(gateway: &Gateway, provider: &Provider, checks: &HealthChecks) {
     let transport = &gateway.dispatcher.transport;
     let url = provider.listing_url();
-    let asking = transport.probe(&url, adapter::headers(provider), checks.timeout.0);
+    let dial = Dial { connect: checks.timeout.0, insecure_tls: provider.insecure_tls };
+    let asking = transport.probe(&url, adapter::headers(provider), dial);
     // Any answer below 500 shows that somebody is there; whether the credential is right, requests will show.
     let trouble = match asking.await {
         Ok(status @ 500..) => Some(format!("status {status}")),
         Ok(_) => None,
+        // Nothing is known of the provider if the question could not leave this machine.
+        Err(failure) if failure.kind == FailureKind::Local => return,
         Err(failure) => Some(failure.message),
     };
     let name = provider.name.to_string();

@@ -43,6 +43,18 @@ pub struct Limits {
     pub deadline: Instant,
     /// A target that could not be told everything is not asked.
     pub require_parameters: bool,
+    /// `first_token` is what the caller allows, and less than the target would get otherwise.
+    pub is_hurried: bool,
+    /// Others were asked before: what is left of the whole request may be too little for anybody.
+    pub is_later: bool,
+}
+
+impl Limits {
+    /// What silence until now means: a target that had the time it gets has failed, another one has not.
+    fn late(&self) -> FailureKind {
+        let cut_short = self.is_hurried || (self.is_later && Instant::now() >= self.deadline);
+        if cut_short { FailureKind::Deadline } else { FailureKind::Timeout }
+    }
 }
 
 /// Sends `request` to `target`. Dropping the future closes the connection.
@@ -86,7 +98,7 @@ async fn exchange(
     }
     heard.warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
-    let late = |_| Failure::new(FailureKind::Timeout, format!("no first token within {:?}", limits.first_token));
+    let late = |_| Failure::new(limits.late(), format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;
     let dial = Dial { connect, insecure_tls: target.provider.insecure_tls };
     if let Some(identity) = &target.provider.identity {
@@ -164,8 +176,8 @@ async fn collect(
     let (mut begun, mut limit) = (false, first_token);
     loop {
         let late = |_| match begun {
-            false => Failure::new(FailureKind::Timeout, format!("no answer within {:?}", limits.first_token)),
-            true if limit >= limits.deadline => Failure::new(FailureKind::Timeout, "the answer did not end in time"),
+            false => Failure::new(limits.late(), format!("no answer within {:?}", limits.first_token)),
+            true if limit >= limits.deadline => Failure::new(FailureKind::Deadline, "the answer did not end in time"),
             true => Failure::new(FailureKind::Stalled, format!("the answer stalled for {idle:?}")),
         };
         let Some(piece) = until(limit.min(limits.deadline), incoming.next()).await.map_err(late)? else { break };
@@ -208,7 +220,7 @@ async fn whole(mut stream: OpenStream, deadline: Instant) -> Result<Response, Fa
     };
     until(deadline, collect)
         .await
-        .map_err(|_| Failure::new(FailureKind::Timeout, "the answer did not end in time"))??;
+        .map_err(|_| Failure::new(FailureKind::Deadline, "the answer did not end in time"))??;
     let id = stream.id().unwrap_or_default().to_owned();
     let model = stream.model().unwrap_or_default().to_owned();
     Ok(assembly.into_response(id, 0, model, stream.usage().cloned()))

@@ -90,7 +90,8 @@ impl Defeat {
 /// The same request could succeed there later.
 fn passes(kind: FailureKind) -> bool {
     let verdict = kind.verdict();
-    !verdict.callers_fault && (verdict.retry_here || matches!(kind, FailureKind::Timeout | FailureKind::Stalled))
+    !verdict.callers_fault
+        && (verdict.retry_here || matches!(kind, FailureKind::Timeout | FailureKind::Deadline | FailureKind::Stalled))
 }
 
 /// One try at one candidate, permitted.
@@ -133,7 +134,7 @@ impl Dispatcher {
                 continue;
             }
             let policy = (errand.policy)(&candidate.target.provider);
-            let others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
+            let mut others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
             let mut retries = 0;
             while let Some(ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
                 if retries == 0 {
@@ -154,6 +155,7 @@ impl Dispatcher {
                         // A hedge took the next place in the plan.
                         waiting.retain(|other| other.target.id != asked.target.id);
                         tried += 1;
+                        others_left = tried < errand.plan.max_attempts && !waiting.is_empty();
                     }
                     let failure = match result {
                         Ok(answer) => {
@@ -203,10 +205,14 @@ impl Dispatcher {
     /// Makes one try, and notes how it ended. Dropped in the middle it is noted as abandoned.
     pub(super) async fn make<'a>(&self, errand: &Errand<'a>, made: Try<'a>) -> Tried<'a> {
         let Try { candidate, policy, ticket, others_left } = &made;
+        let allowed = first_token_limit(candidate, policy, errand, *others_left);
+        let first_token = hurried(allowed, candidate, errand);
         let limits = Limits {
-            first_token: first_token_limit(candidate, policy, errand, *others_left),
+            first_token,
             deadline: errand.deadline,
             require_parameters: errand.require_parameters,
+            is_hurried: first_token < allowed,
+            is_later: !errand.trail.is_empty(),
         };
         let trying = errand.trail.begin(&candidate.target, ticket.started);
         let mut heard = Heard::default();
@@ -267,6 +273,12 @@ fn first_token_limit(candidate: &Candidate, policy: &Policy, errand: &Errand<'_>
         let soft = if configured.is_some() { SOFT_FIRST_TOKEN } else { SOFT_FIRST_TOKEN.max(usual * PATIENCE) };
         limit = limit.min(soft);
     }
+    limit
+}
+
+/// The same, cut to the hint `max_latency`.
+fn hurried(limit: Duration, candidate: &Candidate, errand: &Errand<'_>) -> Duration {
+    let estimate = &candidate.estimate;
     match errand.max_latency {
         Some(latency) if errand.request.stream => limit.min(latency),
         // A plain answer's first byte comes with its last token.

@@ -70,22 +70,20 @@ impl Fleet {
             return Status { vitals: Vitals { availability, unwell, ..Vitals::default() }, opened: 0, cause };
         };
         let live = station.live.lock();
-        let availability = if let Some(account) = account {
-            cooling(account)
-        } else if let Some(until) = live.cool_down.active(now) {
-            Availability::Cooling { remaining: until - now, cause: live.cool_down.cause }
-        } else {
-            match live.breaker.state(now) {
-                State::Open { until } => {
-                    Availability::Open { remaining: until - now, cause: live.breaker.cause().to_owned() }
-                }
-                // A probe is out: everybody else goes elsewhere until it is back.
-                State::HalfOpen if !live.breaker.would_admit(&policy.breaker, now) => {
-                    Availability::Open { remaining: PROBE_WAIT, cause: "a probe is in flight".to_owned() }
-                }
-                State::HalfOpen => Availability::HalfOpen,
-                State::Closed => self.full(target, now).unwrap_or_default(),
+        // Of several pauses the one that ends last is what counts.
+        let cool_down = live.cool_down.active(now).map(|until| (until, live.cool_down.cause));
+        let cool_down = [account, cool_down].into_iter().flatten().max_by_key(|(until, _)| *until);
+        let availability = match (live.breaker.state(now), cool_down) {
+            (State::Open { until }, pause) if pause.is_none_or(|(end, _)| end < until) => {
+                Availability::Open { remaining: until - now, cause: live.breaker.cause().to_owned() }
             }
+            (_, Some(pause)) => cooling(pause),
+            // A probe is out: everybody else goes elsewhere until it is back.
+            (State::HalfOpen, None) if !live.breaker.would_admit(&policy.breaker, now) => {
+                Availability::Open { remaining: PROBE_WAIT, cause: "a probe is in flight".to_owned() }
+            }
+            (State::HalfOpen, None) => Availability::HalfOpen,
+            (State::Closed | State::Open { .. }, None) => self.full(target, now).unwrap_or_default(),
         };
         let speed = &target.model.speed;
         let first_token = live.first_token.expected(now, speed.first_token.as_secs_f64());
@@ -115,10 +113,7 @@ impl Fleet {
     pub fn begin(&self, target: &Arc<Target>, policy: &Policy, now: Instant) -> Option<Ticket> {
         let (station, dock) = (self.station(&target.id, now), self.dock(&target.provider.name, now));
         // The provider's place is taken first: it can be given back, a probe that never left cannot be judged.
-        let taken = dock.pending.fetch_add(1, Ordering::SeqCst);
-        if dock.full(target.provider.max_concurrency, taken, now).is_some() {
-            // Took nobody's place: nobody is woken.
-            dock.pending.fetch_sub(1, Ordering::SeqCst);
+        if !dock.enter(target.provider.max_concurrency, now) {
             return None;
         }
         let pass = if dock.cooling(now).is_some() {

@@ -14,7 +14,8 @@ pub struct Retry {
     /// Further tries on one target after a failure worth retrying, when no other target is left. 0 to 5.
     pub same_target: u32,
     pub backoff: Backoff,
-    /// Retries and failovers allowed as a share of requests, on top of one a second. Keeps an outage from multiplying traffic.
+    /// Further tries on one target allowed as a share of its requests, on top of one a second. Keeps an outage from
+    /// multiplying traffic. Moving on to another target is never refused: breakers bound that.
     pub budget: Share,
     /// Longest `Retry-After` that is believed; longer ones are cut to it.
     pub respect_retry_after: Span,

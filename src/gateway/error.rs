@@ -76,7 +76,7 @@ impl Error {
                 FailureKind::NotFound => 404,
                 FailureKind::RateLimited | FailureKind::QuotaExhausted => 429,
                 FailureKind::Overloaded | FailureKind::Conflict | FailureKind::Local => 503,
-                FailureKind::Timeout | FailureKind::Stalled => 504,
+                FailureKind::Timeout | FailureKind::Deadline | FailureKind::Stalled => 504,
                 FailureKind::Connect
                 | FailureKind::Reset
                 | FailureKind::Interrupted
@@ -109,7 +109,7 @@ impl Error {
                 FailureKind::QuotaExhausted => "insufficient_quota",
                 FailureKind::Overloaded => "upstream_overloaded",
                 FailureKind::Local => "out_of_resources",
-                FailureKind::Timeout | FailureKind::Stalled => "upstream_timeout",
+                FailureKind::Timeout | FailureKind::Deadline | FailureKind::Stalled => "upstream_timeout",
                 FailureKind::Credential => "upstream_credential_rejected",
                 FailureKind::BadRequest => failure.code.as_deref().unwrap_or("invalid_request"),
                 FailureKind::Connect

@@ -24,6 +24,8 @@ pub enum FailureKind {
     Reset,
     /// No first token in time.
     Timeout,
+    /// The caller's own limit, or the request's total, was over before the target could be expected to answer.
+    Deadline,
     /// Silence in the middle of a stream.
     Stalled,
     /// The stream ended without saying that it was complete.
@@ -34,11 +36,11 @@ pub enum FailureKind {
     QuotaExhausted,
     /// 401 or 403: our key is wrong or may not do this.
     Credential,
-    /// 503, 529 or an in-stream "overloaded".
+    /// 408, 503, 529 or an in-stream "overloaded".
     Overloaded,
     /// 500, 502, 504 and the like.
     ServerError,
-    /// 408 or 409: worth another try.
+    /// 409: worth another try.
     Conflict,
     /// 400 or 422: the request is wrong wherever it goes.
     BadRequest,
@@ -113,6 +115,7 @@ impl FailureKind {
             Self::Local => row(false, true, Blow::None, Pause::None, false),
             Self::Reset => row(true, true, Blow::Hard, Pause::None, false),
             Self::Timeout => row(false, true, Blow::Hard, Pause::None, false),
+            Self::Deadline => row(false, true, Blow::None, Pause::None, false),
             Self::Stalled => row(false, true, Blow::Hard, Pause::None, false),
             Self::Interrupted => row(true, true, Blow::Hard, Pause::None, false),
             Self::RateLimited => row(true, true, Blow::Busy, Pause::Hinted, false),
@@ -138,6 +141,7 @@ impl FailureKind {
             Self::Local => "local",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
             Self::Stalled => "stalled",
             Self::Interrupted => "interrupted",
             Self::RateLimited => "rate_limited",
@@ -164,7 +168,9 @@ impl FailureKind {
             402 => Self::QuotaExhausted,
             401 | 403 => Self::Credential,
             404 => Self::NotFound,
-            408 | 409 => Self::Conflict,
+            // A server that gave up waiting is busy with something.
+            408 => Self::Overloaded,
+            409 => Self::Conflict,
             413 => Self::TooLarge,
             429 => Self::RateLimited,
             // 498 is Groq's, 529 Anthropic's.

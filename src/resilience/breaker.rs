@@ -46,6 +46,9 @@ impl Default for Settings {
     }
 }
 
+/// A probe that has shown life for so long holds the next one up no more: what it does may take minutes.
+const PROGRESS: Duration = Duration::from_secs(2);
+
 /// How one use of the protected thing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -95,6 +98,8 @@ pub struct Breaker {
     streak: u32,
     probes: u64,
     probe_successes: u64,
+    /// Since when a probe shows life without having ended.
+    progressing: Option<Instant>,
     /// Why it opened last, for operators: `5 failures in a row`.
     cause: String,
     opened: u64,
@@ -111,6 +116,7 @@ impl Breaker {
             streak: 0,
             probes: 0,
             probe_successes: 0,
+            progressing: None,
             cause: String::new(),
             opened: 0,
             since: now,
@@ -152,7 +158,10 @@ impl Breaker {
         match self.state(now) {
             State::Closed => true,
             State::Open { .. } => false,
-            State::HalfOpen => matches!(self.state, State::Open { .. }) || self.probes < settings.probes.0.max(1),
+            State::HalfOpen => {
+                let lively = self.progressing.is_some_and(|since| now.saturating_duration_since(since) >= PROGRESS);
+                matches!(self.state, State::Open { .. }) || self.probes < settings.probes.0.max(1) || lively
+            }
         }
     }
 
@@ -168,8 +177,16 @@ impl Breaker {
             self.state = State::HalfOpen;
             (self.probes, self.probe_successes) = (0, 0);
         }
+        self.progressing = None;
         self.probes += 1;
         Some(Pass::Probe)
+    }
+
+    /// A probe shows life: it is judged at its end, but the next one need not wait for that.
+    pub fn progressed(&mut self, now: Instant, pass: Pass) {
+        if pass == Pass::Probe && self.state == State::HalfOpen {
+            self.progressing.get_or_insert(now);
+        }
     }
 
     /// Hands a pass back. `random` (0..1) jitters the pause by up to 20 %. Returns true if this opened the breaker.
@@ -316,6 +333,20 @@ mod tests {
         assert_eq!(breaker.admit(&settings, later), Some(Pass::Probe));
         breaker.record(&settings, later, Pass::Probe, Outcome::Neutral, 0.0);
         assert_eq!(breaker.admit(&settings, later), Some(Pass::Probe));
+    }
+
+    #[test]
+    fn a_long_probe_that_shows_life_lets_the_next_one_go() {
+        let (settings, now) = (Settings::default(), Instant::now());
+        let mut breaker = opened(&settings, now);
+        let later = now + 16 * SECOND;
+        assert_eq!(breaker.admit(&settings, later), Some(Pass::Probe));
+        breaker.progressed(later + SECOND, Pass::Probe);
+        assert_eq!(breaker.admit(&settings, later + 2 * SECOND), None);
+        assert_eq!(breaker.admit(&settings, later + 3 * SECOND), Some(Pass::Probe));
+        assert_eq!(breaker.admit(&settings, later + 4 * SECOND), None, "one at a time");
+        breaker.record(&settings, later + 5 * SECOND, Pass::Probe, Outcome::Success, 0.0);
+        assert_eq!(breaker.state(later + 5 * SECOND), State::Closed);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct CoolDown {
     pub cause: &'static str,
     /// When the pause began, if nobody asked for it.
     unasked: Option<Instant>,
+    /// Until when somebody asked to be left alone.
+    asked: Option<Instant>,
 }
 
 impl CoolDown {
@@ -26,11 +28,17 @@ impl CoolDown {
     /// Leaves it alone for `hint`, or for a growing pause with up to 20 % jitter if there is none. `random` is in 0..1.
     pub fn extend(&mut self, now: Instant, hint: Option<Duration>, random: f64, cause: &'static str) {
         let pause = hint.unwrap_or_else(|| {
-            let pause = FIRST.saturating_mul(1 << self.streak.min(8)).min(MAX);
-            self.streak += 1;
+            // Failures of one burst are one: a row needs a pause between them.
+            if self.active(now).is_none() {
+                self.streak += 1;
+            }
+            let pause = FIRST.saturating_mul(1 << self.streak.saturating_sub(1).min(8)).min(MAX);
             pause.mul_f64(1.0 + 0.2 * random)
         });
         let until = now + pause;
+        if hint.is_some() {
+            self.asked = self.asked.max(Some(until));
+        }
         if self.until.is_none_or(|current| current < until) {
             self.until = Some(until);
             self.cause = cause;
@@ -41,9 +49,13 @@ impl CoolDown {
     /// Nothing else can be used instead: shortens a pause that nobody asked for to `most`. True if that changed it.
     pub fn hasten(&mut self, most: Duration) -> bool {
         match (self.unasked, &mut self.until) {
-            (Some(since), Some(until)) if *until > since + most => {
-                *until = since + most;
-                true
+            (Some(since), Some(until)) => {
+                let earliest = (since + most).max(self.asked.unwrap_or(since));
+                let shortens = *until > earliest;
+                if shortens {
+                    *until = earliest;
+                }
+                shortens
             }
             _ => false,
         }
@@ -69,6 +81,24 @@ mod tests {
         cool_down.extend(now, None, 0.0, "rate_limited");
         assert!(cool_down.hasten(most));
         assert_eq!(cool_down.active(now), Some(now + most));
+        // Asked for 8 s, then a longer pause that nobody asked for: the 8 s stand.
+        let mut cool_down = CoolDown { streak: 3, ..CoolDown::default() };
+        cool_down.extend(now, Some(Duration::from_secs(8)), 0.0, "rate_limited");
+        cool_down.extend(now, None, 0.0, "rate_limited");
+        assert!(cool_down.active(now) > Some(now + Duration::from_secs(10)) && cool_down.hasten(most));
+        assert_eq!(cool_down.active(now), Some(now + Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn failures_of_one_burst_are_one() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut cool_down = CoolDown::default();
+        for _ in 0..10 {
+            cool_down.extend(now, None, 0.0, "rate_limited");
+        }
+        assert_eq!(cool_down.active(now), Some(now + 5 * second));
+        cool_down.extend(now + 6 * second, None, 0.0, "rate_limited");
+        assert_eq!(cool_down.active(now + 6 * second), Some(now + 16 * second));
     }
 
     #[test]

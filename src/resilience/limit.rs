@@ -12,6 +12,8 @@ const LEAST: f64 = 4.0;
 const SHRINK: f64 = 0.7;
 /// Refusals of one burst shrink it once.
 const APART: Duration = Duration::from_secs(1);
+/// Up to this share of what was in flight at the first refusal it grows fast again.
+const FAST: f64 = 0.5;
 /// After this long without a refusal nothing is known any more.
 const FORGET: Duration = Duration::from_secs(600);
 
@@ -24,7 +26,7 @@ pub struct Limit {
 #[derive(Clone, Debug)]
 struct Learned {
     limit: f64,
-    /// Up to here it grows by one per success, above by one per round.
+    /// Up to here it grows by one per success, above by one per round of successes.
     threshold: f64,
     shrunk: Instant,
 }
@@ -36,8 +38,10 @@ impl Limit {
         (now.saturating_duration_since(learned.shrunk) < FORGET).then_some(learned.limit as u32)
     }
 
-    /// A refusal for load, with `in_flight` at once (this one included).
-    pub fn refused(&mut self, now: Instant, in_flight: u32) {
+    /// A refusal for load of something that began at `began`, with `in_flight` at once (this one included). What began
+    /// before the limit was last shrunk says nothing about the new one: a burst, or all that was in flight when a silence
+    /// began, shrinks it once.
+    pub fn refused(&mut self, now: Instant, began: Instant, in_flight: u32) {
         if self.current(now).is_none() {
             self.learned = None;
         }
@@ -45,13 +49,17 @@ impl Limit {
         if in_flight <= LEAST {
             return;
         }
-        let before = match &self.learned {
-            Some(learned) if now.saturating_duration_since(learned.shrunk) < APART => return,
-            Some(learned) => learned.limit.min(in_flight),
-            None => in_flight,
+        let (before, threshold) = match &self.learned {
+            Some(learned) if began <= learned.shrunk || now.saturating_duration_since(learned.shrunk) < APART => return,
+            Some(learned) => (learned.limit.min(in_flight), learned.limit.min(in_flight) * FAST),
+            None => (in_flight, in_flight * FAST),
         };
-        let limit = (before * SHRINK).max(LEAST);
-        self.learned = Some(Learned { limit, threshold: limit, shrunk: now });
+        self.learned = Some(Learned { limit: (before * SHRINK).max(LEAST), threshold, shrunk: now });
+    }
+
+    /// It works again after an outage: what the outage taught is void.
+    pub fn forget(&mut self) {
+        self.learned = None;
     }
 
     /// A success, with `in_flight` at once. Grows only where the limit was felt: room that nobody uses proves nothing.
@@ -76,7 +84,7 @@ mod tests {
         let mut limit = Limit::default();
         limit.succeeded(500);
         assert_eq!(limit.current(now), None);
-        limit.refused(now, 3);
+        limit.refused(now, now, 3);
         assert_eq!(limit.current(now), None, "three at once were not too many");
     }
 
@@ -85,10 +93,14 @@ mod tests {
         let now = Instant::now();
         let mut limit = Limit::default();
         for _ in 0..50 {
-            limit.refused(now, 100);
+            limit.refused(now, now, 100);
         }
         assert_eq!(limit.current(now), Some(70));
-        limit.refused(now + 2 * SECOND, 70);
+        for second in 2..30 {
+            limit.refused(now + second * SECOND, now, 70);
+        }
+        assert_eq!(limit.current(now), Some(70), "all of them began before");
+        limit.refused(now + 2 * SECOND, now + SECOND, 70);
         assert_eq!(limit.current(now), Some(49));
     }
 
@@ -101,7 +113,7 @@ mod tests {
         for round in 0..400 {
             let sent = limit.current(now).unwrap_or(100);
             for _ in 0..sent {
-                if sent > 20 { limit.refused(now, sent) } else { limit.succeeded(sent) }
+                if sent > 20 { limit.refused(now, now, sent) } else { limit.succeeded(sent) }
             }
             now += 2 * SECOND;
             if round > 50 {
@@ -117,7 +129,7 @@ mod tests {
     fn what_was_learned_long_ago_is_forgotten() {
         let now = Instant::now();
         let mut limit = Limit::default();
-        limit.refused(now, 100);
+        limit.refused(now, now, 100);
         assert_eq!(limit.current(now + 601 * SECOND), None);
     }
 }

@@ -68,6 +68,8 @@ impl Stage {
         settings.discover.clear();
         settings.cache.enabled = false;
         settings.storage = Default::default();
+        // A cap of the user's on connections is not what is tried here.
+        settings.server.max_connections = Default::default();
         // The file on disk is not what runs here.
         loaded.files.clear();
 

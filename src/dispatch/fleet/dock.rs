@@ -59,6 +59,20 @@ impl Dock {
         }
     }
 
+    /// Takes a place, if there is one. Never more than there are, not even for a moment: whoever looks in between would
+    /// find it full and go away.
+    pub(super) fn enter(&self, max_concurrency: Option<usize>, now: Instant) -> bool {
+        let configured = max_concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let learned = self.learned(now);
+        let limit = configured.unwrap_or(u32::MAX).min(learned.unwrap_or(u32::MAX));
+        let take = |pending| (pending < limit).then_some(pending + 1);
+        self.pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok()
+    }
+
+    fn learned(&self, now: Instant) -> Option<u32> {
+        if self.has_refused.load(Ordering::Relaxed) { self.limit.lock().current(now) } else { None }
+    }
+
     /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
     pub(super) fn leave(&self, max_concurrency: Option<usize>) {
         let before = self.pending.fetch_sub(1, Ordering::SeqCst);
@@ -77,8 +91,7 @@ impl Dock {
     /// [`Availability::Full`] with `pending` requests. The configured bulkhead and the learned limit both hold.
     pub(super) fn full(&self, max_concurrency: Option<usize>, pending: u32, now: Instant) -> Option<Availability> {
         let configured = max_concurrency.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
-        let learned = if self.has_refused.load(Ordering::Relaxed) { self.limit.lock().current(now) } else { None };
-        match (configured, learned) {
+        match (configured, self.learned(now)) {
             (Some(limit), _) if pending >= limit => Some(Availability::Full { limit, learned: false }),
             (_, Some(limit)) if pending >= limit => Some(Availability::Full { limit, learned: true }),
             _ => None,

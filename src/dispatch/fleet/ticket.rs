@@ -11,11 +11,13 @@ use crate::catalog::Target;
 use crate::dispatch::settings::Policy;
 use crate::provider::failure::{Blow, Failure, FailureKind, Pause};
 use crate::provider::headroom::Headroom;
-use crate::resilience::breaker::{Outcome, Pass};
+use crate::resilience::breaker::{Outcome, Pass, State};
 
 /// What a failure adds to a target's load, in seconds: at least so much that a fast refusal never looks attractive.
 const LEAST_PENALTY: f64 = 1.0;
 const MOST_PENALTY: f64 = 30.0;
+/// A shorter `Retry-After` is none.
+const LEAST_HINT: Duration = Duration::from_millis(100);
 
 /// Permission to use a target once. Dropped without a word (the caller left), it says nothing about the target and gives
 /// the probe's place back.
@@ -40,6 +42,7 @@ impl Ticket {
             let mut live = self.station.live.lock();
             live.first_token.record(now, seconds);
             live.recent.record(seconds);
+            live.breaker.progressed(now, self.pass);
         }
         self.dock.succeeded();
     }
@@ -86,7 +89,8 @@ impl Ticket {
     pub fn failed(&mut self, now: Instant, failure: &Failure) -> bool {
         let verdict = failure.kind.verdict();
         let cap = self.policy.retry.respect_retry_after.0;
-        let hint = failure.retry_after.map(|hint| hint.min(cap));
+        // "Now" is no time at all: whoever refuses and says so would be asked again with every request.
+        let hint = failure.retry_after.filter(|hint| *hint >= LEAST_HINT).map(|hint| hint.min(cap));
         let pause = match (verdict.pause, hint) {
             (Pause::Hinted, hint) => Some(hint),
             (Pause::OnlyIfHinted, Some(hint)) => Some(Some(hint)),
@@ -109,20 +113,30 @@ impl Ticket {
             let seconds = now.saturating_duration_since(self.started).as_secs_f64();
             self.station.live.lock().penalty.raise(now, seconds.clamp(LEAST_PENALTY, MOST_PENALTY));
         }
+        if failure.kind == FailureKind::Deadline && !self.begun {
+            // No failure, but a measurement: it takes longer than that.
+            let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+            self.station.live.lock().first_token.record(now, seconds);
+        }
         // A refusal for load, or a first token that does not come: fewer at once. A long answer is none of them.
         let late = failure.kind == FailureKind::Timeout && !self.begun;
         if late || matches!(failure.kind, FailureKind::RateLimited | FailureKind::Overloaded) {
             self.dock.has_refused.store(true, Ordering::Relaxed);
-            self.dock.limit.lock().refused(now, self.dock.pending.load(Ordering::Relaxed));
+            self.dock.limit.lock().refused(now, self.started, self.dock.pending.load(Ordering::Relaxed));
         }
-        self.judge(
+        let opened = self.judge(
             now,
             match verdict.breaker {
                 Blow::Hard => Outcome::Failure,
                 Blow::Busy => Outcome::Busy,
                 Blow::None => Outcome::Neutral,
             },
-        )
+        );
+        if opened || pause.is_some() {
+            // Whoever waits for a place there would wait in vain.
+            self.dock.lobby.give_up_on(&self.dock.name);
+        }
+        opened
     }
 
     fn judge(&mut self, now: Instant, outcome: Outcome) -> bool {
@@ -136,7 +150,12 @@ impl Ticket {
                 *self.dock.unwell.lock() = None;
             }
         }
-        live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random())
+        let before = live.breaker.state(now);
+        let opened = live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random());
+        if before != State::Closed && live.breaker.state(now) == State::Closed {
+            self.dock.limit.lock().forget();
+        }
+        opened
     }
 }
 
