@@ -151,6 +151,7 @@ fn configuration(upstreams: &[Upstream], turn: u64) -> String {
     text.push_str(
         "timeouts: { first_token: 1s, between_tokens: 1s }\nbreaker: { cooldown: 500ms, max_cooldown: 2s }\n",
     );
+    text.push_str("logging: { level: error }\n");
     text.push_str("cache: { max_size: 10MB }\nhedge: { enabled: true }\nhealth_checks: { enabled: true, interval: 2s, timeout: 500ms }\noverload: { max_in_flight: 200, queue: 50 }\n");
     text
 }

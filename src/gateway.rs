@@ -28,6 +28,7 @@ use crate::catalog::Provider;
 use crate::chat::Request;
 use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
+use crate::dispatch::fleet::Reserved;
 use crate::ledger::Ledger;
 use crate::ledger::record::{CacheUse, Record, Status};
 use crate::provider::failure::Failure;
@@ -205,7 +206,7 @@ impl Gateway {
         let rules = self.rules();
         let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
         rules.check_hints(&inbound.hints)?;
-        Ok(self.decide(&rules, inbound, &selection))
+        Ok(self.decide(&rules, inbound, &selection, None))
     }
 
     async fn answer(
@@ -279,7 +280,14 @@ impl Gateway {
         unreachable!("the second round returns")
     }
 
-    fn decide(&self, rules: &Snapshot, inbound: &Inbound, selection: &Selection) -> Explanation {
+    /// `place`: where the request has a place already, though it looks full to others.
+    fn decide(
+        &self,
+        rules: &Snapshot,
+        inbound: &Inbound,
+        selection: &Selection,
+        place: Option<&Reserved>,
+    ) -> Explanation {
         let request = &inbound.request;
         let task = match &inbound.hints.task {
             Some(name) => Task { name: TaskName::from(name.as_str()), confidence: 1.0, signals: Vec::new() },
@@ -304,7 +312,14 @@ impl Gateway {
                 ^ u64::from(request.body().len() as u32).rotate_left(40),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let plan = plan(&question, |target| self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now));
+        let plan = plan(&question, |target| {
+            let mut vitals = self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
+            let ours = place.is_some_and(|place| *place.provider() == *target.provider.name);
+            if ours && matches!(vitals.availability, Availability::Full { .. }) {
+                vitals.availability = Availability::Closed;
+            }
+            vitals
+        });
         Explanation::new(task, plan)
     }
 
@@ -318,15 +333,16 @@ impl Gateway {
         store: Option<(Key, Arc<Cache>)>,
     ) -> Result<Source, Error> {
         let mut stay = Stay::begin(inbound.caller, &rules.settings.overload);
+        let mut place: Option<Reserved> = None;
         loop {
-            let mut explanation = self.decide(rules, inbound, selection);
+            let mut explanation = self.decide(rules, inbound, selection, place.as_ref());
             if self.hasten(rules, &explanation) {
-                explanation = self.decide(rules, inbound, selection);
+                explanation = self.decide(rules, inbound, selection, place.as_ref());
             }
             let explanation = Arc::new(explanation);
             draft.decided(&explanation);
             let refused = match explanation.plan.impossible() {
-                None => match self.dispatch(rules, inbound, &explanation, draft, store.clone()).await {
+                None => match self.dispatch(rules, inbound, &explanation, draft, store.clone(), place.take()).await {
                     Ok(source) => return Ok(source),
                     Err(error) => error,
                 },
@@ -334,6 +350,7 @@ impl Gateway {
                 Some(Impossible::Context) => Error::ContextLength(explanation),
                 Some(Impossible::Unavailable { retry_after }) => Error::Unavailable { retry_after, explanation },
             };
+            drop(place.take());
             // Nobody was asked, and somebody has only too much to do: a place will become free.
             let Error::Unavailable { explanation, .. } = &refused else { return Err(refused) };
             let crowded = self.crowded(rules, explanation);
@@ -342,10 +359,13 @@ impl Gateway {
             }
             let missed = || self.crowded(rules, explanation).len() < crowded.len();
             let wait = self.dispatcher.fleet.lobby.wait(&mut stay, &rules.settings.overload, crowded.clone(), missed);
-            if let Err(shed) = wait.await {
-                metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
-                return Err(refused);
-            }
+            place = match wait.await {
+                Ok(place) => place,
+                Err(shed) => {
+                    metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+                    return Err(refused);
+                }
+            };
         }
     }
 
@@ -389,6 +409,7 @@ impl Gateway {
         explanation: &Arc<Explanation>,
         draft: &Arc<Draft>,
         store: Option<(Key, Arc<Cache>)>,
+        place: Option<Reserved>,
     ) -> Result<Source, Error> {
         let policy = |provider: &Provider| rules.policy(provider);
         let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
@@ -404,7 +425,7 @@ impl Gateway {
             hedge: &rules.settings.hedge,
         };
         let explanation = explanation.clone();
-        match self.dispatcher.run(&errand).await {
+        match self.dispatcher.run(&errand, place).await {
             Ok(delivered) => {
                 let (inbound, recall) = (inbound.clone(), &self.recall);
                 Ok(Metered::receive(delivered, explanation, inbound, draft.clone(), recall, store, deadline))

@@ -1,7 +1,7 @@
 //! Where a request waits for a place at a provider whose `max_concurrency`, configured or learned, is reached.
 //!
-//! Bounded by the same settings as the gate's queue. One freed place wakes one request, by turn of callers; it decides
-//! anew and may find that somebody else was faster, then it waits on, first in its line.
+//! Bounded by the same settings as the gate's queue. A place that becomes free is handed over, by turn of callers: what
+//! is handed (`T`) holds the place, so that no newcomer can take it in between, and gives it on when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,21 +15,28 @@ use super::queue::{Entered, Queue, Ticket};
 use super::settings::Settings;
 use super::{Caller, Shed};
 
-#[derive(Debug, Default)]
-pub struct Lobby {
-    queue: Mutex<Queue<Guest>>,
+#[derive(Debug)]
+pub struct Lobby<T> {
+    queue: Mutex<Queue<Guest<T>>>,
     /// The queue's length, for those who free places while nobody waits.
     waiting: AtomicUsize,
 }
 
-#[derive(Debug)]
-struct Guest {
-    /// Providers of which any would do.
-    providers: Arc<[Arc<str>]>,
-    wake: oneshot::Sender<()>,
+impl<T> Default for Lobby<T> {
+    fn default() -> Self {
+        Self { queue: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
 }
 
-/// A stay in the lobby: ends when its time is over, however often it was woken in vain.
+#[derive(Debug)]
+struct Guest<T> {
+    /// Providers of which any would do.
+    providers: Arc<[Arc<str>]>,
+    /// Told a place, or nothing: look again.
+    wake: oneshot::Sender<Option<T>>,
+}
+
+/// A stay in the lobby: ends when its time is over, however often it was told to look again.
 #[derive(Debug)]
 pub struct Stay {
     caller: Caller,
@@ -45,7 +52,7 @@ impl Stay {
     }
 }
 
-impl Lobby {
+impl<T> Lobby<T> {
     /// Requests that wait.
     pub fn len(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
@@ -55,15 +62,15 @@ impl Lobby {
         self.len() == 0
     }
 
-    /// Waits until a place at one of `providers` may be free. Dropping the future leaves the lobby. `missed` is called
-    /// once the request is in line: true if a place became free in between.
+    /// Waits for a place at one of `providers`; `None` says that things have changed and a new look is due. Dropping the
+    /// future leaves the lobby. `missed` is called once the request is in line: true if a place became free in between.
     pub async fn wait(
         &self,
         stay: &mut Stay,
         settings: &Settings,
         providers: Arc<[Arc<str>]>,
         missed: impl FnOnce() -> bool,
-    ) -> Result<(), Shed> {
+    ) -> Result<Option<T>, Shed> {
         let (wake, woken) = oneshot::channel();
         let guest = Guest { providers: providers.clone(), wake };
         let ticket = {
@@ -82,77 +89,64 @@ impl Lobby {
             self.waiting.store(queue.len(), Ordering::SeqCst);
             ticket
         };
-        let mut place = Place { lobby: self, caller: stay.caller, ticket, providers, used: false };
-        // Looked at once more: a place that became free before this request was in line wakes nobody.
+        let _entry = Entry { lobby: self, caller: stay.caller, ticket };
+        stay.woken = true;
+        // Looked at once more: a place that became free before this request was in line is offered to nobody.
         if missed() {
-            place.used = true;
-            stay.woken = true;
-            return Ok(());
+            return Ok(None);
         }
-        let result = tokio::time::timeout_at(stay.deadline, woken).await;
-        // Woken, or displaced by somebody with a shorter line: in both cases no place was missed.
-        place.used = result.is_ok();
-        match result {
-            Ok(Ok(())) => {
-                stay.woken = true;
-                Ok(())
-            }
+        match tokio::time::timeout_at(stay.deadline, woken).await {
+            Ok(Ok(place)) => Ok(place),
+            // Displaced by somebody with a shorter line.
             Ok(Err(_)) => Err(Shed::Greedy),
             Err(_) => Err(Shed::TooLate { waited: stay.patience }),
         }
     }
 
-    /// `provider` takes nobody for a while: wakes all who wait for it, so that they look elsewhere or are told.
+    /// `provider` takes nobody for a while: all who wait for it look elsewhere, or are told.
     pub fn give_up_on(&self, provider: &Arc<str>) {
         if self.is_empty() {
             return;
         }
         let mut queue = self.queue.lock();
         while let Some((_, guest)) = queue.take(|_, guest| guest.providers.contains(provider)) {
-            let _ = guest.wake.send(());
+            let _ = guest.wake.send(None);
         }
         self.waiting.store(queue.len(), Ordering::SeqCst);
     }
 
-    /// A place at `provider` has become free: wakes one request.
-    pub fn freed(&self, provider: &Arc<str>) {
-        if self.is_empty() {
-            return;
-        }
+    /// True if somebody waits for a place at `provider`. One atomic load if nobody waits at all.
+    pub fn wants(&self, provider: &Arc<str>) -> bool {
+        !self.is_empty() && self.queue.lock().is_any_first(|guest| guest.providers.contains(provider))
+    }
+
+    /// Hands a place at `provider` over to whose turn it is; gives it back if nobody wants it.
+    pub fn offer(&self, provider: &Arc<str>, place: T) -> Option<T> {
+        let mut place = Some(place);
         let mut queue = self.queue.lock();
-        while let Some((_, guest)) = queue.take(|_, guest| guest.providers.contains(provider)) {
-            if guest.wake.send(()).is_ok() {
-                break;
-            }
+        while place.is_some()
+            && let Some((_, guest)) = queue.take(|_, guest| guest.providers.contains(provider))
+        {
+            // Given back by one who left in this moment.
+            place = guest.wake.send(place).err().flatten();
         }
         self.waiting.store(queue.len(), Ordering::SeqCst);
+        place
     }
 }
 
 /// An entry in the queue; leaves it when dropped.
-struct Place<'a> {
-    lobby: &'a Lobby,
+struct Entry<'a, T> {
+    lobby: &'a Lobby<T>,
     caller: Caller,
     ticket: Ticket,
-    providers: Arc<[Arc<str>]>,
-    /// It was woken and will look for its place.
-    used: bool,
 }
 
-impl Drop for Place<'_> {
+impl<T> Drop for Entry<'_, T> {
     fn drop(&mut self) {
-        let waited = {
-            let mut queue = self.lobby.queue.lock();
-            let waited = queue.remove(self.caller, self.ticket).is_some();
-            self.lobby.waiting.store(queue.len(), Ordering::SeqCst);
-            waited
-        };
-        // Woken, and left in the same moment: the place is somebody else's.
-        if !waited && !self.used {
-            for provider in &*self.providers {
-                self.lobby.freed(provider);
-            }
-        }
+        let mut queue = self.lobby.queue.lock();
+        let _left = queue.remove(self.caller, self.ticket);
+        self.lobby.waiting.store(queue.len(), Ordering::SeqCst);
     }
 }
 
@@ -172,44 +166,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_free_place_wakes_one_who_wants_it() {
+    async fn a_place_goes_to_one_who_wants_it() {
         let (lobby, settings) = (Lobby::default(), settings(8));
         let (mut a, mut b) = (Stay::begin(Caller(1), &settings), Stay::begin(Caller(2), &settings));
         let mut at_x = std::pin::pin!(lobby.wait(&mut a, &settings, names(&["x"]), || false));
         let mut at_y = std::pin::pin!(lobby.wait(&mut b, &settings, names(&["y", "z"]), || false));
         assert!(futures_util::poll!(at_x.as_mut()).is_pending() && futures_util::poll!(at_y.as_mut()).is_pending());
-        lobby.freed(&Arc::from("z"));
+        let z: Arc<str> = Arc::from("z");
+        assert!(lobby.wants(&z) && !lobby.wants(&Arc::from("q")));
+        assert_eq!(lobby.offer(&z, 7), None);
         assert!(futures_util::poll!(at_x.as_mut()).is_pending());
-        assert_eq!(at_y.await, Ok(()));
+        assert_eq!(at_y.await, Ok(Some(7)));
         assert_eq!(lobby.len(), 1);
+        assert_eq!(lobby.offer(&z, 8), Some(8), "nobody wants it any more");
     }
 
     #[tokio::test]
-    async fn a_stay_ends_however_often_it_is_woken_in_vain() {
-        let (lobby, settings) = (Lobby::default(), settings(8));
+    async fn a_stay_ends_however_often_it_looks_again() {
+        let (lobby, settings) = (Lobby::<()>::default(), settings(8));
         let mut stay = Stay::begin(Caller(1), &settings);
-        assert_eq!(lobby.wait(&mut stay, &settings, names(&["x"]), || true).await, Ok(()));
         let began = Instant::now();
+        assert_eq!(lobby.wait(&mut stay, &settings, names(&["x"]), || true).await, Ok(None));
         assert!(matches!(lobby.wait(&mut stay, &settings, names(&["x"]), || false).await, Err(Shed::TooLate { .. })));
-        assert!(began.elapsed() >= PATIENCE);
+        assert!((PATIENCE..3 * PATIENCE).contains(&began.elapsed()));
         assert!(lobby.is_empty());
     }
 
     #[tokio::test]
-    async fn a_wake_that_nobody_fetches_goes_to_the_next() {
+    async fn who_waits_for_one_that_takes_nobody_looks_again() {
+        let (lobby, settings) = (Lobby::<()>::default(), settings(8));
+        let mut stay = Stay::begin(Caller(1), &settings);
+        let mut waiting = std::pin::pin!(lobby.wait(&mut stay, &settings, names(&["x"]), || false));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        lobby.give_up_on(&Arc::from("x"));
+        assert_eq!(waiting.await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_place_whose_guest_left_goes_to_the_next() {
         let (lobby, settings) = (Lobby::default(), settings(8));
         let (mut a, mut b) = (Stay::begin(Caller(1), &settings), Stay::begin(Caller(2), &settings));
         let mut first = Box::pin(lobby.wait(&mut a, &settings, names(&["x"]), || false));
         let mut second = std::pin::pin!(lobby.wait(&mut b, &settings, names(&["x"]), || false));
         assert!(futures_util::poll!(first.as_mut()).is_pending() && futures_util::poll!(second.as_mut()).is_pending());
-        lobby.freed(&Arc::from("x"));
         drop(first);
-        assert_eq!(second.await, Ok(()));
+        assert_eq!(lobby.offer(&Arc::from("x"), 7), None);
+        assert_eq!(second.await, Ok(Some(7)));
     }
 
     #[tokio::test]
     async fn a_full_lobby_refuses_at_once() {
-        let (lobby, settings) = (Lobby::default(), settings(0));
+        let (lobby, settings) = (Lobby::<()>::default(), settings(0));
         let mut stay = Stay::begin(Caller(1), &settings);
         assert!(matches!(lobby.wait(&mut stay, &settings, names(&["x"]), || false).await, Err(Shed::Full { .. })));
     }

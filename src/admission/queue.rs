@@ -90,9 +90,9 @@ impl<T> Queue<T> {
     pub fn put_back(&mut self, caller: Caller, entry: T) -> Ticket {
         self.issued += 1;
         let line = self.lines.entry(caller).or_default();
-        if line.is_empty() {
-            self.turns.push_front(caller);
-        }
+        // It was its caller's turn, and is again.
+        self.turns.retain(|known| *known != caller);
+        self.turns.push_front(caller);
         line.push_front((self.issued, entry));
         self.length += 1;
         self.issued
@@ -117,6 +117,11 @@ impl<T> Queue<T> {
         let (_, entry) = self.lines.get_mut(&caller)?.pop_front()?;
         self.shorten(caller);
         Some((caller, entry))
+    }
+
+    /// True if `fits` holds for the first entry of any line.
+    pub fn is_any_first(&self, mut fits: impl FnMut(&T) -> bool) -> bool {
+        self.lines.values().filter_map(VecDeque::front).any(|(_, entry)| fits(entry))
     }
 
     /// One entry less in a line; forgets it when it is empty.

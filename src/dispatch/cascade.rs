@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::attempt::{Answer, Heard, Limits, attempt};
-use super::fleet::{self, Fleet, Ticket};
+use super::fleet::{self, Fleet, Reserved, Ticket};
 use super::settings::{Hedge, Policy};
 use super::trail::Trail;
 use crate::catalog::{Provider, Target};
@@ -119,7 +119,8 @@ enum Step {
 
 impl Dispatcher {
     /// Tries the candidates in order. Dropping the future stops everything: no further attempt starts.
-    pub async fn run(&self, errand: &Errand<'_>) -> Result<Delivered, Defeat> {
+    /// `place` is one that the request has waited for.
+    pub async fn run(&self, errand: &Errand<'_>, mut place: Option<Reserved>) -> Result<Delivered, Defeat> {
         let candidates = &errand.plan.candidates;
         let mut defeat = Defeat { failure: None, target: None };
         let mut tried = 0;
@@ -136,7 +137,10 @@ impl Dispatcher {
             let policy = (errand.policy)(&candidate.target.provider);
             let mut others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
             let mut retries = 0;
-            while let Some(ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std()) {
+            while let Some(ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std(), &mut place)
+            {
+                // Asked elsewhere, after all: the next one gets it.
+                place = None;
                 if retries == 0 {
                     tried += 1;
                 }

@@ -17,6 +17,7 @@ use crate::rank::score::{Availability, Vitals};
 use crate::resilience::breaker::State;
 use crate::resilience::cooldown::CoolDown;
 use dock::Dock;
+pub use dock::Reserved;
 use station::Station;
 pub use ticket::Ticket;
 
@@ -25,7 +26,7 @@ pub struct Fleet {
     stations: DashMap<TargetId, Arc<Station>>,
     providers: DashMap<Arc<str>, Arc<Dock>>,
     /// Requests that wait for a place at a provider.
-    pub lobby: Arc<Lobby>,
+    pub lobby: Arc<Lobby<Reserved>>,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -110,11 +111,20 @@ impl Fleet {
     }
 
     /// Asks to send one request to a target. `None` if it has become unavailable since the plan was made.
-    pub fn begin(&self, target: &Arc<Target>, policy: &Policy, now: Instant) -> Option<Ticket> {
+    /// `place` is used if it is one at this target's provider.
+    pub fn begin(
+        &self,
+        target: &Arc<Target>,
+        policy: &Policy,
+        now: Instant,
+        place: &mut Option<Reserved>,
+    ) -> Option<Ticket> {
         let (station, dock) = (self.station(&target.id, now), self.dock(&target.provider.name, now));
         // The provider's place is taken first: it can be given back, a probe that never left cannot be judged.
-        if !dock.enter(target.provider.max_concurrency, now) {
-            return None;
+        match place.take_if(|place| *place.provider() == *target.provider.name) {
+            Some(reserved) => reserved.take_over(),
+            None if dock.enter(target.provider.max_concurrency, now) => {}
+            None => return None,
         }
         let pass = if dock.cooling(now).is_some() {
             None

@@ -74,7 +74,7 @@ impl Dispatcher {
         if !self.hedges.lock().as_mut()?.spend(now()) {
             return None;
         }
-        let ticket = self.fleet.begin(&candidate.target, policy, now())?;
+        let ticket = self.fleet.begin(&candidate.target, policy, now(), &mut None)?;
         Some(Try { candidate, policy, ticket, others_left: false })
     }
 }

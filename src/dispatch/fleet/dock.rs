@@ -15,7 +15,7 @@ use crate::resilience::limit::Limit;
 /// One provider.
 pub(super) struct Dock {
     pub(super) name: Arc<str>,
-    pub(super) lobby: Arc<Lobby>,
+    pub(super) lobby: Arc<Lobby<Reserved>>,
     pub(super) pending: AtomicU32,
     pub(super) retries: Mutex<Budget>,
     /// The account is out, with all its models.
@@ -29,8 +29,34 @@ pub(super) struct Dock {
     pub(super) is_checked: AtomicBool,
 }
 
+/// A place at a provider, handed over to a request that waited for it. Dropped unused, it goes to the next one.
+pub struct Reserved {
+    dock: Option<Arc<Dock>>,
+    max_concurrency: Option<usize>,
+}
+
+impl Reserved {
+    /// Whose place it is.
+    pub fn provider(&self) -> &str {
+        self.dock.as_ref().map_or("", |dock| &dock.name)
+    }
+
+    /// The place belongs to whoever calls this, to be given back by [`Dock::leave`].
+    pub(super) fn take_over(mut self) {
+        self.dock = None;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(dock) = self.dock.take() {
+            dock.leave(self.max_concurrency);
+        }
+    }
+}
+
 impl Dock {
-    pub(super) fn new(name: &Arc<str>, lobby: &Arc<Lobby>, now: Instant) -> Self {
+    pub(super) fn new(name: &Arc<str>, lobby: &Arc<Lobby<Reserved>>, now: Instant) -> Self {
         Self {
             name: name.clone(),
             lobby: lobby.clone(),
@@ -73,17 +99,15 @@ impl Dock {
         if self.has_refused.load(Ordering::Relaxed) { self.limit.lock().current(now) } else { None }
     }
 
-    /// One request less. Whoever waits for its place is woken, and a second one where the limit has just grown.
-    pub(super) fn leave(&self, max_concurrency: Option<usize>) {
-        let before = self.pending.fetch_sub(1, Ordering::SeqCst);
-        if self.lobby.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let room = |pending| self.full(max_concurrency, pending, now).is_none();
-        for pending in [before.saturating_sub(1), before] {
-            if room(pending) {
-                self.lobby.freed(&self.name);
+    /// One request less. Its place, and any other that is free, goes to those who wait for it.
+    pub(super) fn leave(self: &Arc<Self>, max_concurrency: Option<usize>) {
+        self.pending.fetch_sub(1, Ordering::SeqCst);
+        // Looked at anew each time: who comes to wait while a place is on offer sees no free one.
+        while self.lobby.wants(&self.name) && self.enter(max_concurrency, Instant::now()) {
+            let place = Reserved { dock: Some(self.clone()), max_concurrency };
+            if let Some(unwanted) = self.lobby.offer(&self.name, place) {
+                unwanted.take_over();
+                self.pending.fetch_sub(1, Ordering::SeqCst);
             }
         }
     }

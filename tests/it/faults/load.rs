@@ -267,8 +267,18 @@ async fn c06_a_full_provider_is_waited_for_and_not_failed() {
 
 #[tokio::test]
 async fn c07_a_flood_of_one_caller_costs_the_others_nothing() {
+    flood(&format!("{ONE}overload: {{ max_in_flight: 16, queue: 32, queue_timeout: 2s }}\n")).await;
+}
+
+#[tokio::test]
+async fn c07_a_flood_at_a_full_provider_costs_the_others_nothing() {
+    let yaml = ONE.replace("base_url", "max_concurrency: 16, base_url");
+    flood(&format!("{yaml}overload: {{ queue: 32, queue_timeout: 2s }}\n")).await;
+}
+
+async fn flood(yaml: &str) {
     let one = upstream().await;
-    let app = app(&format!("{ONE}overload: {{ max_in_flight: 16, queue: 32, queue_timeout: 2s }}\n"), &[&one]).await;
+    let app = app(yaml, &[&one]).await;
     one.always(chat("fair").after(Duration::from_millis(300)));
     let quiet = async || {
         let mut times = Vec::new();
