@@ -102,9 +102,9 @@ fn price(item: &Item<'_>, known: Option<&Price>) -> Option<Price> {
 }
 
 fn latency(mut section: Section<'_>, speed: &mut Speed) {
-    let first_token = section.span("first_token", Duration::from_millis(1)..=Duration::from_secs(600));
+    let first_token = section.span("first_token", Duration::ZERO..=Duration::from_secs(600));
     set(&mut speed.first_token, first_token.map(|span| span.0));
-    set(&mut speed.tokens_per_second, section.number("tokens_per_second", 0.1..=100_000.0));
+    set(&mut speed.tokens_per_second, section.number("tokens_per_second", 0.1..=1_000_000.0));
     speed.origin = Origin::Configured;
     section.finish();
 }

@@ -104,3 +104,13 @@ fn usage_without_a_ledger_says_what_writes_one() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("stepwell serve"));
     assert_eq!(stepwell(directory.path()).args(["usage", "--nope"]).output().expect("output").status.code(), Some(2));
 }
+
+#[test]
+fn bench_measures_the_router_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let output =
+        stepwell(directory.path()).args(["bench", "--concurrency", "2", "--duration", "1"]).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("plain, 2 connections") && table.contains("requests/s"), "{table}");
+}
