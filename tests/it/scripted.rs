@@ -214,10 +214,12 @@ async fn the_demo_provider_takes_the_same_words_and_refuses_the_others_by_name()
     };
     let (status, headers, _) = app.chat(&ask("demo/large", "hi")).await;
     assert_eq!((status, &headers["retry-after"]), (503, &"7".parse().expect("a value")));
-    for (directive, status) in
-        [("status=429 header=retry-after-ms:1", 429), ("status=500,on=medium", 200), ("reset", 502)]
-    {
-        let (got, _, body) = app.chat(&ask("demo/small", &format!("hi [[fault {directive}]]"))).await;
+    for (model, directive, status) in [
+        ("demo/medium", "status=429 header=retry-after-ms:1", 429),
+        ("demo/small", "status=500,on=medium", 200),
+        ("demo/small", "reset", 502),
+    ] {
+        let (got, _, body) = app.chat(&ask(model, &format!("hi [[fault {directive}]]"))).await;
         assert_eq!(got, status, "{directive}: {body}");
     }
     for (directive, named) in [("sttus=503", "`sttus`"), ("delay=soon", "`soon`"), ("encoding=gzip", "`stepwell demo`")]

@@ -16,7 +16,7 @@ use crate::resilience::breaker::{Outcome, Pass, State};
 /// What a failure adds to a target's load, in seconds: at least so much that a fast refusal never looks attractive.
 const LEAST_PENALTY: f64 = 1.0;
 const MOST_PENALTY: f64 = 30.0;
-/// A shorter `Retry-After` is none.
+/// A shorter `Retry-After` is taken for this.
 const LEAST_HINT: Duration = Duration::from_millis(100);
 
 /// Permission to use a target once. Dropped without a word (the caller left), it says nothing about the target and gives
@@ -90,7 +90,7 @@ impl Ticket {
         let verdict = failure.kind.verdict();
         let cap = self.policy.retry.respect_retry_after.0;
         // "Now" is no time at all: whoever refuses and says so would be asked again with every request.
-        let hint = failure.retry_after.filter(|hint| *hint >= LEAST_HINT).map(|hint| hint.min(cap));
+        let hint = failure.retry_after.map(|hint| hint.min(cap).max(LEAST_HINT));
         let pause = match (verdict.pause, hint) {
             (Pause::Hinted, hint) => Some(hint),
             (Pause::OnlyIfHinted, Some(hint)) => Some(Some(hint)),
