@@ -16,7 +16,7 @@ use super::settings::{Hedge, Policy};
 use super::trail::Trail;
 use crate::catalog::{Provider, Target};
 use crate::chat::Request;
-use crate::provider::failure::{Failure, FailureKind, Verdict};
+use crate::provider::failure::{Blow, Failure, FailureKind, Verdict};
 use crate::provider::transport::Transport;
 use crate::rank::plan::{Candidate, Plan};
 use crate::resilience::backoff::{self, Budget};
@@ -111,6 +111,21 @@ pub(super) struct Tried<'a> {
     pub now: Instant,
 }
 
+/// What failed one model would probably fail the provider's others: they come after everybody else's, or all attempts
+/// could go to one that is down. A refusal for load often concerns one model only, so another one may still be asked
+/// while an attempt at somebody else is left. An order of the caller's own is kept, unless nobody is there at all.
+fn spreads(failure: &Failure, target: &Target, errand: &Errand<'_>, tried: usize) -> bool {
+    if failure.kind == FailureKind::Connect || errand.plan.listed {
+        return failure.kind == FailureKind::Connect;
+    }
+    let tries_here = || errand.trail.list().iter().filter(|attempt| *attempt.provider == *target.provider.name).count();
+    match failure.kind.verdict().breaker {
+        Blow::Hard => true,
+        Blow::Busy => tried + 1 >= errand.plan.max_attempts || tries_here() > 1,
+        Blow::None => false,
+    }
+}
+
 enum Step {
     Next,
     Again(Duration),
@@ -184,8 +199,7 @@ impl Dispatcher {
                     if failure.kind == FailureKind::ContextLength {
                         window_above = window_above.max(asked.target.model.context.unwrap_or(0));
                     }
-                    if failure.kind == FailureKind::Connect {
-                        // Nobody is there: the provider's other models come after everybody else's.
+                    if spreads(&failure, &asked.target, errand, tried) {
                         let same = |other: &&Candidate| other.target.provider.name == asked.target.provider.name;
                         waiting.make_contiguous().sort_by_key(same);
                     }

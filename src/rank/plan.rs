@@ -64,6 +64,8 @@ pub struct Plan {
     pub max_attempts: usize,
     /// Hints that could not be met and were set aside (`when_impossible: relax`).
     pub relaxed: bool,
+    /// The caller listed models in an order of its own.
+    pub listed: bool,
     /// The first candidate is not the first by strategy, but less loaded than that one.
     pub balanced: bool,
 }
@@ -90,6 +92,7 @@ pub fn plan(question: &Question<'_>, vitals: impl Fn(&Target) -> Vitals) -> Plan
         excluded: Vec::new(),
         max_attempts: if question.hints.no_fallbacks { 1 } else { question.max_attempts.max(1) as usize },
         relaxed: false,
+        listed: question.selection.groups.len() > 1,
         balanced: false,
     };
     fill(&mut plan, question, &vitals, false);

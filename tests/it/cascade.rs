@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::app::ask;
-use crate::support::upstream::{chat, raw, status};
+use crate::support::upstream::{chat, raw, reset, status};
 use crate::support::{app, upstream};
 
 const TWO: &str = "
@@ -69,4 +69,30 @@ async fn a_failure_that_passes_is_not_hidden_by_what_another_target_cannot_do() 
     let (status, headers, body) = app.chat(&ask("hi")).await;
     assert_eq!(status, 503, "the larger model could take it later: {body}");
     assert!(!headers.contains_key("x-should-retry"));
+}
+
+#[tokio::test]
+async fn the_models_of_a_provider_that_fails_do_not_use_up_the_attempts() {
+    const MANY: &str = "
+providers:
+  one: { format: openai, base_url: '{0}', priority: 1, models: [ a, b, c ] }
+  two: { format: openai, base_url: '{1}', priority: 2, models: [ d ] }
+routing: { strategy: priority, max_attempts: 2 }
+cache: { enabled: false }
+";
+    for act in [status(503), status(429), reset(), raw(200, "text/html", "<html>")] {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(MANY, &[&one, &two]).await;
+        one.always(act);
+        assert_eq!(app.say("hi").await, "hello from upstream");
+        assert_eq!((one.count(), two.count()), (1, 1));
+    }
+    // An order of the caller's own is kept.
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(MANY, &[&one, &two]).await;
+    one.then(status(503));
+    let mut listed = ask("hi");
+    listed["models"] = json!(["one/a", "one/b", "two/d"]);
+    let (status, headers, _) = app.chat(&listed).await;
+    assert_eq!((status, headers["x-stepwell-model"].to_str().expect("text")), (200, "b"));
 }
