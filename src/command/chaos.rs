@@ -102,7 +102,7 @@ async fn rehearse(loaded: &Loaded, names: &[String], requests: usize) -> Result<
             eprintln!("  {name} {fault} ...");
             // A router of its own for each: what one fault taught it must not help with the next.
             let stage = Stage::open(loaded, name, words).await?;
-            let seen = caller::crowd(&stage.url, name, requests).await;
+            let seen = caller::crowd(&stage.url, name, requests, |model| stage.owner(model)).await;
             let (attempts, state) = (stage.attempts(), stage.state(name));
             stage.close().await;
             lines.push(Line { provider: name.clone(), fault, seen, attempts, state });

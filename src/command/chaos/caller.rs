@@ -38,8 +38,15 @@ fn millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S:
     serializer.serialize_u64(duration.as_millis() as u64)
 }
 
+/// Who answered, as far as it was told.
+enum By {
+    Provider(String),
+    /// Where the answer was long in coming, its head had to go out before anybody was known to answer.
+    Model(String),
+}
+
 enum Sight {
-    Answered(String),
+    Answered(By),
     Cut,
     Error,
     Lie,
@@ -49,7 +56,8 @@ enum Sight {
 const AT_ONCE: usize = 10;
 
 /// `requests` callers, every second one streaming, who all prefer `provider`.
-pub async fn crowd(url: &str, provider: &str, requests: usize) -> Seen {
+/// `owner` says whose a model is.
+pub async fn crowd(url: &str, provider: &str, requests: usize, owner: impl Fn(&str) -> String) -> Seen {
     let transport = Transport::default();
     let (mut seen, mut times) = (Seen { asked: requests, ..Seen::default() }, Vec::new());
     let numbers: Vec<usize> = (0..requests).collect();
@@ -63,6 +71,10 @@ pub async fn crowd(url: &str, provider: &str, requests: usize) -> Seen {
             times.push(took);
             match sight {
                 Sight::Answered(by) => {
+                    let by = match by {
+                        By::Provider(name) => name,
+                        By::Model(model) => owner(&model),
+                    };
                     seen.answered += 1;
                     *seen.by.entry(by).or_default() += 1;
                 }
@@ -98,12 +110,12 @@ async fn ask(transport: &Transport, url: &str, provider: &str, number: usize) ->
     let by = headers.get("x-stepwell-provider").and_then(|name| name.to_str().ok()).unwrap_or_default().to_owned();
     Some(match (status.is_success(), stream) {
         (false, _) => told(&body),
-        (true, true) => streamed(&body, by),
+        (true, true) => streamed(&body, &by),
         (true, false) => {
             let answer: Value = serde_json::from_slice(&body).ok()?;
             let choice = &answer["choices"][0];
             let whole = choice["message"]["content"] == ANSWER && choice["finish_reason"] == "stop";
-            if whole { Sight::Answered(by) } else { Sight::Lie }
+            if whole { Sight::Answered(By::Provider(by)) } else { Sight::Lie }
         }
     })
 }
@@ -114,7 +126,7 @@ fn told(body: &[u8]) -> Sight {
     if error["error"]["message"].is_string() { Sight::Error } else { Sight::Lie }
 }
 
-fn streamed(body: &[u8], by: String) -> Sight {
+fn streamed(body: &[u8], by: &str) -> Sight {
     let text = String::from_utf8_lossy(body);
     let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     let chunks: Vec<Value> = data.iter().filter_map(|data| serde_json::from_str(data).ok()).collect();
@@ -122,9 +134,8 @@ fn streamed(body: &[u8], by: String) -> Sight {
     let finished = chunks.iter().any(|chunk| chunk["choices"][0]["finish_reason"].is_string());
     let failed = chunks.iter().any(|chunk| chunk["error"]["message"].is_string());
     let done = data.last() == Some(&"[DONE]");
-    // Where the answer was long in coming, its head had to go out before anybody was known to answer.
     let model = || chunks.iter().find_map(|chunk| chunk["model"].as_str()).unwrap_or("?").to_owned();
-    let by = if by.is_empty() { model() } else { by };
+    let by = if by.is_empty() { By::Model(model()) } else { By::Provider(by.to_owned()) };
     match (failed, finished || done) {
         (false, true) if done && said == ANSWER => Sight::Answered(by),
         (true, false) => {
@@ -151,7 +162,7 @@ mod tests {
         let error = format!("data: {}\n\n", json!({"error": {"message": "cut"}}));
         let done = "data: [DONE]\n\n";
         let (whole, half) = (chunk(ANSWER, json!("stop")), chunk("one two", Value::Null));
-        let sight = |body: String| streamed(body.as_bytes(), String::new());
+        let sight = |body: String| streamed(body.as_bytes(), "");
         assert!(matches!(sight(format!("{whole}{done}")), Sight::Answered(_)));
         assert!(matches!(sight(format!("{half}{error}")), Sight::Cut));
         assert!(matches!(sight(error.clone()), Sight::Error));

@@ -86,6 +86,13 @@ impl Stage {
         self.upstreams.iter().map(Upstream::count).sum()
     }
 
+    /// Whose a model is.
+    pub fn owner(&self, model: &str) -> String {
+        let rules = self.running.gateway.rules();
+        let target = rules.index.targets().iter().find(|target| target.model.id == model);
+        target.map_or(model.to_owned(), |target| target.provider.name.to_string())
+    }
+
     /// The state of a provider's first target that was used, as `/gateway/status` names it.
     pub fn state(&self, provider: &str) -> String {
         let (gateway, now) = (&self.running.gateway, Instant::now());
