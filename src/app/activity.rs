@@ -12,18 +12,25 @@ use std::task::{Context, Poll, Waker};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use futures_util::task::AtomicWaker;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::api::caller::Peer;
+use crate::api::edge::Unexamined;
 
 #[derive(Default)]
 pub struct Activity {
     in_flight: AtomicUsize,
     /// Requests since the connection began.
     started: AtomicU64,
+    /// Which request's head the wire has looked at, by its number.
+    examined: AtomicU64,
+    /// Nothing has come for a while, and nothing is on its way out.
+    resting: AtomicBool,
     /// HTTP/2: bytes say nothing about requests, and a client can refuse to take answers without blocking the socket.
     multiplexed: AtomicBool,
     /// The last request's body was not read to its end.
@@ -40,6 +47,21 @@ impl Activity {
 
     pub fn started(&self) -> u64 {
         self.started.load(Relaxed)
+    }
+
+    /// The next request's head is there and was looked at.
+    pub fn examine(&self) {
+        self.examined.store(self.started() + 1, Relaxed);
+    }
+
+    /// Whether the connection can do without its buffers. Said by the wire whenever it is read.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
+    }
+
+    /// Whether the wire has said so since it was last asked.
+    pub fn take_rest(&self) -> bool {
+        self.resting.swap(false, Relaxed)
     }
 
     pub fn is_multiplexed(&self) -> bool {
@@ -125,12 +147,25 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let underway = self.activity.begin();
+        let unexamined = self.activity.examined.load(Relaxed) != self.activity.started();
         let mut asked = request.map(|body| Question { body, activity: self.activity.clone() });
         if let Some(peer) = self.peer {
             asked.extensions_mut().insert(peer);
         }
+        if unexamined && !self.activity.is_multiplexed() {
+            asked.extensions_mut().insert(Unexamined);
+        }
         let answering = self.router.call(asked);
-        Box::pin(async move { answering.await.map(|response| response.map(|body| Answer { body, underway })) })
+        Box::pin(async move {
+            let mut response = answering.await?;
+            let refused = matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+            let activity = &underway.activity;
+            if refused && activity.has_unread_body() && !activity.is_multiplexed() {
+                // Said, or a client that has sent it all by now would send the next request after it.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Answer { body, underway }))
+        })
     }
 }
 
