@@ -39,7 +39,7 @@ fn main() {
     }
     let opened = began.elapsed();
     // A connection keeps its buffers for two seconds after its last byte.
-    #[allow(clippy::disallowed_methods)] // Nothing else runs here.
+    #[expect(clippy::disallowed_methods, reason = "nothing else runs here")]
     std::thread::sleep(Duration::from_secs(4));
     let after = (resident_mib(child), live(&address));
     println!("{count} connections in {opened:.1?}, {refused} of them refused");

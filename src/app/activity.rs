@@ -35,6 +35,8 @@ pub struct Activity {
     multiplexed: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
+    /// It was begun and given up: too slow, too long, or one too many.
+    broken_off: AtomicBool,
     /// Answers that gave a piece and were not asked for the next; when one of them was last asked for anything.
     held: Mutex<(usize, Option<Instant>)>,
     waker: AtomicWaker,
@@ -91,6 +93,7 @@ impl Activity {
         self.in_flight.fetch_add(1, Relaxed);
         self.started.fetch_add(1, Relaxed);
         self.unread.store(false, Relaxed);
+        self.broken_off.store(false, Relaxed);
         Underway { activity: self.clone(), holds: false }
     }
 }
@@ -148,7 +151,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let underway = self.activity.begin();
         let unexamined = self.activity.examined.load(Relaxed) != self.activity.started();
-        let mut asked = request.map(|body| Question { body, activity: self.activity.clone() });
+        let mut asked = request.map(|body| Question { body, activity: self.activity.clone(), begun: false });
         if let Some(peer) = self.peer {
             asked.extensions_mut().insert(peer);
         }
@@ -158,9 +161,9 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
         let answering = self.router.call(asked);
         Box::pin(async move {
             let mut response = answering.await?;
-            let refused = matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
             let activity = &underway.activity;
-            if refused && activity.has_unread_body() && !activity.is_multiplexed() {
+            let breaks_off = activity.broken_off.load(Relaxed) || response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            if breaks_off && activity.has_unread_body() && !activity.is_multiplexed() {
                 // Said, or a client that has sent it all by now would send the next request after it.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -173,6 +176,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 struct Question {
     body: Incoming,
     activity: Arc<Activity>,
+    begun: bool,
 }
 
 impl HttpBody for Question {
@@ -180,7 +184,9 @@ impl HttpBody for Question {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        this.begun = true;
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -196,6 +202,7 @@ impl Drop for Question {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             self.activity.unread.store(true, Relaxed);
+            self.activity.broken_off.store(self.begun, Relaxed);
         }
     }
 }
