@@ -1,9 +1,10 @@
 //! May a request in, now: a bounded number at once, a bounded and fair queue before them, and an early refusal beyond.
 //!
 //! [`gate`] counts the requests in flight of the whole router, [`lobby`] holds those that wait for a provider's place;
-//! both wait in a `queue` that serves callers in turn. Whoever leaves gives everything back at once.
+//! both wait in a `queue` that serves callers in turn. [`intake`] counts the bytes that are being read before. Whoever leaves gives everything back at once.
 
 pub mod gate;
+pub mod intake;
 pub mod lobby;
 mod queue;
 pub mod settings;
@@ -26,6 +27,9 @@ pub enum Shed {
     /// 503: it was its turn too late.
     #[error("no place became free within {waited:?} (`overload.queue_timeout`)")]
     TooLate { waited: Duration },
+    /// 503: too much is being read.
+    #[error("the bodies that are being read right now have {megabytes} MB")]
+    Crowded { megabytes: u64 },
 }
 
 impl Shed {
@@ -35,6 +39,7 @@ impl Shed {
             Self::Full { .. } => "full",
             Self::Greedy => "greedy",
             Self::TooLate { .. } => "too_late",
+            Self::Crowded { .. } => "crowded",
         }
     }
 }

@@ -19,9 +19,10 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use futures_util::FutureExt;
 
-use crate::admission::Caller;
 use crate::admission::gate::Gate;
+use crate::admission::intake::Intake;
 use crate::admission::lobby::Stay;
+use crate::admission::{Caller, Shed};
 use crate::cache::Cache;
 use crate::cache::key::Key;
 use crate::catalog::Provider;
@@ -101,6 +102,8 @@ pub struct Gateway {
     flights: Arc<Flights>,
     recall: Arc<Recall>,
     gate: Arc<Gate>,
+    /// Before the gate.
+    pub intake: Intake,
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
@@ -117,6 +120,7 @@ impl Gateway {
             dispatcher: Dispatcher::default(),
             flights: Arc::new(Flights::default()),
             recall: Arc::default(),
+            intake: Intake::default(),
             ledger,
             turn: AtomicU64::new(0),
             drafts: Arc::default(),
@@ -156,10 +160,13 @@ impl Gateway {
 
     /// Refuses a request that has no chance of a place, before its body is read.
     pub fn check_room(&self, caller: Caller) -> Result<(), Error> {
-        self.gate.check(caller).map_err(|shed| {
-            metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
-            Error::from(shed)
-        })
+        self.gate.check(caller).map_err(|shed| self.shed(shed))
+    }
+
+    /// Counts a refusal for load.
+    pub fn shed(&self, shed: Shed) -> Error {
+        metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+        Error::from(shed)
     }
 
     /// A request that could not even be read is a row too.

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::Response;
+use bytes::BytesMut;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use serde_json::json;
 
 use super::caller::Caller;
@@ -16,6 +18,8 @@ use super::edge::request_id;
 use super::error::ApiError;
 use super::speech::{Heard, Speech};
 use super::{hints, sse};
+use crate::admission::Shed;
+use crate::admission::intake::Intake;
 use crate::chat::Invalid;
 use crate::config::Server;
 use crate::gateway::error::Error;
@@ -24,6 +28,7 @@ use crate::gateway::{Gateway, Inbound};
 use crate::ingress::{Writer, wellformed};
 use crate::money;
 use crate::operations::Operations;
+use crate::units::{Size, Span};
 
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
@@ -135,7 +140,7 @@ async fn heard(
     speech: Speech,
 ) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
     gateway.check_room(caller.line)?;
-    let body = read(headers, body, &gateway.rules().settings.server).await?;
+    let body = read(gateway, headers, body).await?;
     let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
@@ -175,8 +180,9 @@ const LONGEST_FEATURES: usize = 1000;
 
 /// Reads a request's body, within its limits of size and time. What is left of one that is too large, the connection
 /// reads and forgets after the answer.
-pub async fn read(headers: &HeaderMap, body: Body, server: &Server) -> Result<Bytes, ApiError> {
-    let (limit, timeout) = (server.body_limit.0, server.body_timeout.0);
+pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let rules = gateway.rules();
+    let Server { body_limit: Size(limit), body_timeout: Span(timeout), .. } = rules.settings.server;
     let too_large = || {
         let message = format!("the body is larger than {limit} bytes (`server.body_limit`)");
         ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", None, message)
@@ -185,17 +191,14 @@ pub async fn read(headers: &HeaderMap, body: Body, server: &Server) -> Result<By
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let read = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)).collect();
-    match tokio::time::timeout(timeout, read).await {
-        Ok(Ok(body)) => {
-            let body = body.to_bytes();
-            match wellformed::flaw(&body) {
-                None => Ok(body),
-                Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
-            }
-        }
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::request(
+    match tokio::time::timeout(timeout, whole(body, limit, &gateway.intake)).await {
+        Ok(Ok(body)) => match wellformed::flaw(&body) {
+            None => Ok(body),
+            Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
+        },
+        Ok(Err(Cut::TooLong)) => Err(too_large()),
+        Ok(Err(Cut::Shed(shed))) => Err(gateway.shed(shed).into()),
+        Ok(Err(Cut::Incomplete)) => Err(ApiError::request(
             StatusCode::BAD_REQUEST,
             "incomplete_body",
             None,
@@ -208,6 +211,31 @@ pub async fn read(headers: &HeaderMap, body: Body, server: &Server) -> Result<By
             format!("the body did not arrive within {timeout:?} (`server.body_timeout`)"),
         )),
     }
+}
+
+/// Why a body was not read to its end.
+enum Cut {
+    TooLong,
+    Shed(Shed),
+    Incomplete,
+}
+
+/// Copies what comes: a piece of a few bytes keeps the whole buffer that it was read into.
+async fn whole(body: Body, limit: u64, intake: &Intake) -> Result<Bytes, Cut> {
+    let mut body = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut reading = intake.begin(limit);
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| if error.is::<LengthLimitError>() { Cut::TooLong } else { Cut::Incomplete })?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(piece);
+        }
+        reading.add(piece.len()).map_err(Cut::Shed)?;
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 fn respond(

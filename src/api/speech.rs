@@ -115,7 +115,7 @@ pub async fn embeddings(
 pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
     let id = request_id(&headers).to_owned();
     let result = async {
-        let body = super::chat::read(&headers, body, &gateway.rules().settings.server).await?;
+        let body = super::chat::read(&gateway, &headers, body).await?;
         let request = messages::count(&body).map_err(Error::from)?;
         gateway.rules().index.select(&request.model, &request.models).map_err(Error::from)?;
         Ok::<_, ApiError>(estimate::prompt_tokens(&request))

@@ -12,22 +12,31 @@ use std::task::{Context, Poll, Waker};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use futures_util::task::AtomicWaker;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::api::caller::Peer;
+use crate::api::edge::Unexamined;
 
 #[derive(Default)]
 pub struct Activity {
     in_flight: AtomicUsize,
     /// Requests since the connection began.
     started: AtomicU64,
+    /// Which request's head the wire has looked at, by its number.
+    examined: AtomicU64,
+    /// Nothing has come for a while, and nothing is on its way out.
+    resting: AtomicBool,
     /// HTTP/2: bytes say nothing about requests, and a client can refuse to take answers without blocking the socket.
     multiplexed: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
+    /// It was begun and given up: too slow, too long, or one too many.
+    broken_off: AtomicBool,
     /// Answers that gave a piece and were not asked for the next; when one of them was last asked for anything.
     held: Mutex<(usize, Option<Instant>)>,
     waker: AtomicWaker,
@@ -40,6 +49,21 @@ impl Activity {
 
     pub fn started(&self) -> u64 {
         self.started.load(Relaxed)
+    }
+
+    /// The next request's head is there and was looked at.
+    pub fn examine(&self) {
+        self.examined.store(self.started() + 1, Relaxed);
+    }
+
+    /// Whether the connection can do without its buffers. Said by the wire whenever it is read.
+    pub fn rest(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
+    }
+
+    /// Whether the wire has said so since it was last asked.
+    pub fn take_rest(&self) -> bool {
+        self.resting.swap(false, Relaxed)
     }
 
     pub fn is_multiplexed(&self) -> bool {
@@ -69,6 +93,7 @@ impl Activity {
         self.in_flight.fetch_add(1, Relaxed);
         self.started.fetch_add(1, Relaxed);
         self.unread.store(false, Relaxed);
+        self.broken_off.store(false, Relaxed);
         Underway { activity: self.clone(), holds: false }
     }
 }
@@ -125,12 +150,25 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let underway = self.activity.begin();
-        let mut asked = request.map(|body| Question { body, activity: self.activity.clone() });
+        let unexamined = self.activity.examined.load(Relaxed) != self.activity.started();
+        let mut asked = request.map(|body| Question { body, activity: self.activity.clone(), begun: false });
         if let Some(peer) = self.peer {
             asked.extensions_mut().insert(peer);
         }
+        if unexamined && !self.activity.is_multiplexed() {
+            asked.extensions_mut().insert(Unexamined);
+        }
         let answering = self.router.call(asked);
-        Box::pin(async move { answering.await.map(|response| response.map(|body| Answer { body, underway })) })
+        Box::pin(async move {
+            let mut response = answering.await?;
+            let activity = &underway.activity;
+            let breaks_off = activity.broken_off.load(Relaxed) || response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            if breaks_off && activity.has_unread_body() && !activity.is_multiplexed() {
+                // Said, or a client that has sent it all by now would send the next request after it.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Answer { body, underway }))
+        })
     }
 }
 
@@ -138,6 +176,7 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
 struct Question {
     body: Incoming,
     activity: Arc<Activity>,
+    begun: bool,
 }
 
 impl HttpBody for Question {
@@ -145,7 +184,9 @@ impl HttpBody for Question {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        this.begun = true;
+        Pin::new(&mut this.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -161,6 +202,7 @@ impl Drop for Question {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             self.activity.unread.store(true, Relaxed);
+            self.activity.broken_off.store(self.begun, Relaxed);
         }
     }
 }

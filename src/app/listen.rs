@@ -96,7 +96,6 @@ impl Doors {
         let server = &rules.settings.server;
         let most = server.max_connections.unwrap_or_else(descriptors::share_of_callers);
         let deadlines = Deadlines::of(server);
-        metrics::gauge!("stepwell_connections").set(open as f64 + 1.0);
         if open < most {
             return Some(Arrival { stream, deadlines, router: self.open.clone() });
         }

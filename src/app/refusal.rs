@@ -90,6 +90,15 @@ pub fn has_two_lengths(head: &[u8]) -> bool {
     length && encoding
 }
 
+/// Where a head ends that may not be whole yet. A line may end without its carriage return, as for the HTTP library.
+pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1)? {
+        b'\n' => Some(at + 2),
+        b'\r' if bytes.get(at + 2) == Some(&b'\n') => Some(at + 3),
+        _ => None,
+    })
+}
+
 fn is_named(line: &[u8], name: &[u8]) -> bool {
     line.len() > name.len() && line[name.len()] == b':' && line[..name.len()].eq_ignore_ascii_case(name)
 }
@@ -107,6 +116,20 @@ mod tests {
             ("POST / HTTP/1.1\r\nx: content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", false),
         ] {
             assert_eq!(has_two_lengths(head.as_bytes()), both, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_its_first_empty_line_however_lines_end() {
+        for (bytes, head) in [
+            ("GET / HTTP/1.1\r\nhost: x\r\n\r\nbody\r\n\r\n", Some("GET / HTTP/1.1\r\nhost: x\r\n\r\n")),
+            ("GET / HTTP/1.1\nhost: x\n\nbody", Some("GET / HTTP/1.1\nhost: x\n\n")),
+            ("GET / HTTP/1.1\nhost: x\n\r\nbody", Some("GET / HTTP/1.1\nhost: x\n\r\n")),
+            ("GET / HTTP/1.1\r\nhost: x\r\n\nbody", Some("GET / HTTP/1.1\r\nhost: x\r\n\n")),
+            ("GET / HTTP/1.1\r\nhost: x\r\n\r", None),
+            ("GET / HTTP/1.1\r\nhost: x\r\n", None),
+        ] {
+            assert_eq!(end_of_head(bytes.as_bytes()).map(|end| &bytes[..end]), head, "{bytes:?}");
         }
     }
 

@@ -8,19 +8,21 @@
 //! Only the first piece of the kernel's send buffer may be unsent (`UNSENT`): what a slow reader does not take stays
 //! with the provider.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::Activity;
-use super::refusal::{Refusal, has_two_lengths};
+use super::refusal::{Refusal, end_of_head, has_two_lengths};
 use crate::config::Server;
 
 /// Bytes that the kernel holds of an answer beyond what the client's own buffer takes. Some milliseconds of a fast line.
@@ -34,6 +36,10 @@ const LINGER_IDLE: Duration = Duration::from_secs(1);
 /// How long a request under way is not told that its client has closed its half of the connection. A provider is left
 /// within 250 ms of its caller's leaving (faults B11).
 const PARTING: Duration = Duration::from_millis(100);
+
+/// After how long without a byte a connection gives up its buffers ([`super::worker`]). Clients with more to say mostly say
+/// it sooner.
+const REST: Duration = Duration::from_secs(2);
 
 /// How long a connection may do what.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +66,14 @@ enum Waiting {
     Busy,
 }
 
+/// What a connection turned out to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    Http1,
+    /// HTTP/2, or too few bytes have come to tell.
+    Other,
+}
+
 pub struct Wire {
     stream: TcpStream,
     activity: Arc<Activity>,
@@ -67,6 +81,12 @@ pub struct Wire {
     waiting: Waiting,
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// When an idle connection ends.
+    idle_until: Instant,
+    /// Everything that was to be written is.
+    flushed: bool,
+    /// Bytes that were read and not understood when the connection rested: to be read again.
+    rewound: Bytes,
     /// The first bytes of the connection, until they tell HTTP/2 from HTTP/1.
     opening: Vec<u8>,
     opened: bool,
@@ -94,6 +114,9 @@ impl Wire {
             waiting: Waiting::Busy,
             read_timer: None,
             write_timer: None,
+            idle_until: Instant::now() + deadlines.idle,
+            flushed: true,
+            rewound: Bytes::new(),
             opening: Vec::new(),
             opened: false,
             head: Vec::new(),
@@ -103,6 +126,31 @@ impl Wire {
             parting: None,
             lingering: None,
         }
+    }
+
+    /// Waits for something to serve, without any buffers. Ready also when the connection is to end, which is then read.
+    pub async fn wake(&mut self) -> Speaks {
+        poll_fn(|cx| {
+            if self.ended || self.hung_up || !self.rewound.is_empty() {
+                return Poll::Ready(Speaks::Http1);
+            }
+            let mut space = [0; PREFACE.len()];
+            let mut seen = ReadBuf::new(&mut space);
+            match self.stream.poll_peek(cx, &mut seen) {
+                Poll::Ready(Ok(count)) if !self.opened && count > 0 && PREFACE.starts_with(seen.filled()) => {
+                    Poll::Ready(Speaks::Other)
+                }
+                Poll::Ready(_) => Poll::Ready(Speaks::Http1),
+                Poll::Pending => self.poll_patience(cx).map(|_| Speaks::Http1),
+            }
+        })
+        .await
+    }
+
+    /// The HTTP library had read this and not used it.
+    pub fn rewind(&mut self, unused: Bytes) {
+        // Nothing of a buffer is still the buffer.
+        self.rewound = if unused.is_empty() { Bytes::new() } else { unused };
     }
 
     /// Looks at bytes that came while no request was under way: part of a head, unless this is HTTP/2.
@@ -131,23 +179,25 @@ impl Wire {
             return None;
         }
         let started = self.activity.started();
+        let mut bytes = bytes;
         if self.waiting != Waiting::Head(started) {
+            // Empty lines before a head are no head: some clients send one after a body.
+            let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
+            bytes = &bytes[begin..];
             self.waiting = Waiting::Head(started);
             self.head.clear();
             arm(&mut self.read_timer, self.deadlines.header);
         }
-        let whole = |head: &[u8]| memchr::memmem::find(head, b"\r\n\r\n").map(|end| end + 4);
-        let both = match (self.head.is_empty(), whole(bytes)) {
+        let both = match (self.head.is_empty(), end_of_head(bytes)) {
             (true, Some(end)) => has_two_lengths(&bytes[..end]),
             _ => {
                 let room = LONGEST_HEAD.saturating_sub(self.head.len());
                 self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                match whole(&self.head) {
-                    Some(end) => has_two_lengths(&std::mem::take(&mut self.head)[..end]),
-                    None => false,
-                }
+                let end = end_of_head(&self.head)?;
+                has_two_lengths(&std::mem::take(&mut self.head)[..end])
             }
         };
+        self.activity.examine();
         both.then_some(Refusal::TwoLengths)
     }
 
@@ -169,10 +219,18 @@ impl Wire {
         if self.waiting != Waiting::Head(started) && self.waiting != Waiting::Idle(started) {
             self.waiting = Waiting::Idle(started);
             self.head = Vec::new();
-            arm(&mut self.read_timer, self.deadlines.idle);
+            arm(&mut self.read_timer, self.deadlines.idle.min(REST));
+            self.idle_until = Instant::now() + self.deadlines.idle;
         }
-        if let Some(timer) = &mut self.read_timer {
+        while let Some(timer) = &mut self.read_timer {
             ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if matches!(self.waiting, Waiting::Head(_)) || now >= self.idle_until {
+                break;
+            }
+            // A slow reader may still be taking the last answer.
+            self.activity.rest(self.flushed);
+            timer.as_mut().reset(if self.flushed { self.idle_until } else { self.idle_until.min(now + REST) });
         }
         if matches!(self.waiting, Waiting::Head(_)) {
             self.own = Some((Refusal::HeadTimeout.answer(), 0));
@@ -287,6 +345,7 @@ fn poll_until(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut C
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.activity.rest(false);
         loop {
             ready!(this.poll_own(cx))?;
             if this.ended {
@@ -296,7 +355,16 @@ impl AsyncRead for Wire {
                 return this.poll_parting(cx);
             }
             let before = buffer.filled().len();
-            match Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            let read = if this.rewound.is_empty() {
+                Pin::new(&mut this.stream).poll_read(cx, buffer)
+            } else {
+                let count = this.rewound.len().min(buffer.remaining());
+                buffer.put_slice(&this.rewound[..count]);
+                let rest = this.rewound.slice(count..);
+                this.rewind(rest);
+                Poll::Ready(Ok(()))
+            };
+            match read {
                 Poll::Ready(Ok(())) if buffer.filled().len() > before => {
                     let Some(refusal) = this.saw(&buffer.filled()[before..]) else { return Poll::Ready(Ok(())) };
                     buffer.set_filled(before);
@@ -325,6 +393,7 @@ impl AsyncWrite for Wire {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.flushed = false;
         let first = pieces.iter().find(|piece| !piece.is_empty()).map_or(&[][..], |piece| piece);
         let waits_for_head = matches!(this.waiting, Waiting::Head(_));
         if waits_for_head && this.own.is_none() && !this.activity.is_multiplexed() {
@@ -348,6 +417,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_own(cx))?;
+        this.flushed = true;
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 

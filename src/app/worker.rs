@@ -5,20 +5,26 @@
 //! connection to the worker with the fewest, so that uneven clients do not pile up on one.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Service};
-use super::wire::{Deadlines, LONGEST_HEAD, Wire};
+use super::wire::{Deadlines, LONGEST_HEAD, Speaks, Wire};
 use crate::api::caller::Peer;
 use crate::catalog::Format;
 use crate::gateway::Gateway;
@@ -39,7 +45,7 @@ pub struct Arrival {
 
 /// A thread that serves connections until its sender is dropped, and then drains.
 pub struct Worker {
-    connections: mpsc::Sender<Arrival>,
+    connections: mpsc::Sender<(Arrival, Place)>,
     open: Arc<AtomicUsize>,
     drained: oneshot::Receiver<()>,
 }
@@ -50,10 +56,9 @@ impl Worker {
         let (connections, arriving) = mpsc::channel(HANDOVER);
         let (finished, drained) = oneshot::channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let counter = open.clone();
         std::thread::Builder::new().name("stepwell-worker".to_owned()).spawn(move || {
             runtime.block_on(async { prepare(&gateway) });
-            runtime.block_on(serve(arriving, counter, grace, &operations));
+            runtime.block_on(serve(arriving, grace, &operations));
             // Upstream connections that are kept for later do not hold up the end.
             runtime.shutdown_background();
             let _ = finished.send(());
@@ -67,10 +72,8 @@ impl Worker {
     }
 
     pub async fn take(&self, arrival: Arrival) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        if self.connections.send(arrival).await.is_err() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-        }
+        // Fails only when the worker is gone, and with it the connection.
+        let _ = self.connections.send((arrival, Place::take(&self.open))).await;
     }
 
     /// No new connections; waits until the open ones have ended or were cut.
@@ -93,48 +96,140 @@ fn prepare(gateway: &Gateway) {
     }
 }
 
-async fn serve(
-    mut arriving: mpsc::Receiver<Arrival>,
-    open: Arc<AtomicUsize>,
-    grace: Duration,
-    operations: &Operations,
-) {
-    let graceful = GracefulShutdown::new();
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The wire has the deadlines: this one would also end connections that are idle.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(LONGEST_HEAD);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-    while let Some(Arrival { stream, deadlines, router }) = arriving.recv().await {
-        let place = Place(open.clone());
+async fn serve(mut arriving: mpsc::Receiver<(Arrival, Place)>, grace: Duration, operations: &Operations) {
+    let protocols = Arc::new(Protocols::new());
+    let stop = CancellationToken::new();
+    let connections = TaskTracker::new();
+    while let Some((Arrival { stream, deadlines, router }, place)) = arriving.recv().await {
         // Without no-delay the first token of a stream waits 40 ms for an acknowledgement.
         let Ok(stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { continue };
         let activity = Arc::new(Activity::default());
         let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
         let wire = Wire::new(stream, activity.clone(), deadlines);
         let service = Service { router: TowerToHyperService::new(router), activity, peer };
-        let connection = builder.serve_connection(TokioIo::new(wire), service).into_owned();
-        let watched = graceful.watch(connection);
-        tokio::spawn(async move {
+        let (protocols, stop) = (protocols.clone(), stop.clone());
+        connections.spawn(async move {
             let _place = place;
-            // Errors here are clients that went away or spoke nonsense: nothing to do, nothing to say.
-            let _ = watched.await;
+            protocols.converse(wire, service, &stop).await;
         });
     }
-    let mut closed = std::pin::pin!(graceful.shutdown());
-    if tokio::time::timeout(grace, &mut closed).await.is_err() {
+    stop.cancel();
+    connections.close();
+    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
         // What still runs is told to end: a stream says so with an error event.
         operations.cut_streams();
-        if tokio::time::timeout(LAST_WORDS, &mut closed).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
             tracing::warn!("some connections were still open after the drain limit");
         }
     }
 }
 
+/// How the HTTP library is to speak.
+struct Protocols {
+    http1: http1::Builder,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        // The wire has the deadlines: this one would also end connections that are idle.
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_header_size(LONGEST_HEAD)
+            .max_buf_size(LONGEST_HEAD);
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(LONGEST_HEAD);
+        either.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+        Self { http1, either }
+    }
+
+    // In boxes, and made apart: a connection at rest would keep room for them.
+    fn http1(&self, wire: Wire, service: Service) -> Box<http1::Connection<Io, Service>> {
+        Box::new(self.http1.serve_connection(TokioIo::new(wire), service))
+    }
+
+    fn either(&self, wire: Wire, service: Service) -> Pin<Box<auto::Connection<'static, Io, Service, TokioExecutor>>> {
+        Box::pin(self.either.serve_connection(TokioIo::new(wire), service).into_owned())
+    }
+
+    /// Serves a connection to its end. The library is there only while there is something to serve: at rest, its buffers
+    /// would be nine tenths of what a connection takes.
+    async fn converse(&self, mut wire: Wire, mut service: Service, stop: &CancellationToken) {
+        let activity = service.activity.clone();
+        let mut stopped = std::pin::pin!(stop.cancelled());
+        loop {
+            let speaks = tokio::select! {
+                biased;
+                speaks = wire.wake() => speaks,
+                () = stopped.as_mut() => return,
+            };
+            if speaks == Speaks::Other {
+                let mut connection = self.either(wire, service);
+                while attend(connection.as_mut(), &activity, stopped.as_mut()).await == Left::Resting {}
+                return;
+            }
+            let mut connection = self.http1(wire, service);
+            if attend(Pin::new(&mut *connection), &activity, stopped.as_mut()).await == Left::Ended {
+                return;
+            }
+            let parts = connection.into_parts();
+            wire = parts.io.into_inner();
+            wire.rewind(parts.read_buf);
+            service = parts.service;
+        }
+    }
+}
+
+type Io = TokioIo<Wire>;
+
+/// How a connection was left.
+#[derive(PartialEq, Eq)]
+enum Left {
+    Ended,
+    Resting,
+}
+
+/// Drives a connection until it ends or rests. When the worker stops, it is told to end with what is under way.
+async fn attend<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    mut stopped: Pin<&mut WaitForCancellationFuture<'_>>,
+) -> Left {
+    let mut told = false;
+    poll_fn(|cx| {
+        // First, so that a request that is there already counts as under way. Errors here are clients that went away or
+        // spoke nonsense: nothing to do, nothing to say.
+        let mut polled = connection.as_mut().poll(cx);
+        if polled.is_pending() && !told && stopped.as_mut().poll(cx).is_ready() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+            polled = connection.as_mut().poll(cx);
+        }
+        match polled {
+            Poll::Ready(_) => Poll::Ready(Left::Ended),
+            Poll::Pending if activity.take_rest() => Poll::Ready(Left::Resting),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
 /// A connection's place in its worker's count.
 struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        metrics::gauge!("stepwell_connections").increment(1.0);
+        Self(open.clone())
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+        metrics::gauge!("stepwell_connections").decrement(1.0);
     }
 }

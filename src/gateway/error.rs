@@ -65,7 +65,9 @@ impl Error {
             Self::UnknownModel(_) => 404,
             Self::NoCandidate(_) => 422,
             Self::Shed(Shed::Greedy) => 429,
-            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. }) | Self::Unavailable { .. } => 503,
+            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) | Self::Unavailable { .. } => {
+                503
+            }
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::BadRequest | FailureKind::ContentFilter => match failure.status {
                     Some(422) => 422,
@@ -97,7 +99,7 @@ impl Error {
             Self::NoCandidate(_) => "no_candidate",
             Self::ContextLength(_) => "context_length_exceeded",
             Self::Shed(Shed::Greedy) => "too_many_concurrent_requests",
-            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. }) => "router_overloaded",
+            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) => "router_overloaded",
             Self::Unavailable { .. } => "no_provider_available",
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::ContextLength => "context_length_exceeded",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::app::ask;
+use crate::support::process::{Home, until};
 use crate::support::raw::Raw;
 use crate::support::{App, app, upstream};
 
@@ -69,6 +70,36 @@ async fn c02_a_slow_body_is_told_408_and_closed() {
         assert!(raw.rest().await.is_ok_and(|rest| rest.is_empty()), "a clean end");
     }
     assert_eq!(one.count(), 0);
+}
+
+#[tokio::test]
+async fn c02_many_who_send_large_bodies_slowly_are_bounded_together() {
+    let one = upstream().await;
+    let home = Home::new(&ONE.replace("{0}", &one.url));
+    let process = home.start().await;
+    let most = 19_900_000;
+    let mut slow = Vec::new();
+    // Together more than 256 MiB and one body of 20 MB, and none of them ends.
+    for _ in 0..16 {
+        let mut raw = Raw::connect(&process.url).await;
+        raw.send(format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", most + 1))
+            .await;
+        raw.send(vec![b' '; most]).await;
+        slow.push(raw);
+    }
+    let answers = slow
+        .iter_mut()
+        .map(async |raw| tokio::time::timeout(Duration::from_secs(3), raw.try_answer()).await.ok().flatten());
+    let refused: Vec<_> = futures_util::future::join_all(answers).await.into_iter().flatten().collect();
+    assert!((1..=2).contains(&refused.len()), "{} are refused", refused.len());
+    for answer in refused {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "router_overloaded"), "{answer:?}");
+        assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    }
+    assert_eq!(process.chat("small", &ask("hi")).await.0, 200, "an ordinary request gets in");
+    drop(slow);
+    let large = ask(&"x".repeat(1_000_000));
+    until("there is room again", async || process.chat("large", &large).await.0 == 200).await;
 }
 
 #[tokio::test]

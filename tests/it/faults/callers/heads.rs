@@ -99,6 +99,72 @@ async fn c05_two_lengths_are_refused_and_smuggle_nothing() {
     assert_eq!(one.count(), 0);
 }
 
+/// A chat request with these lines about its length, and a body by chunks.
+fn chunked(lengths: &str, end: &str) -> String {
+    let body = ask("hi").to_string();
+    let head = format!("POST /v1/chat/completions HTTP/1.1{end}host: x{end}{lengths}{end}{end}");
+    format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+}
+
+#[tokio::test]
+async fn c05_two_lengths_are_seen_however_lines_end_and_whatever_comes_before() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    for (what, request) in [
+        ("bare line feeds", chunked("content-length: 5\ntransfer-encoding: chunked", "\n")),
+        (
+            "a bare line feed, and then not",
+            chunked("content-length: 5\r\ntransfer-encoding: chunked", "\r\n").replacen("\r\n\r\n", "\n\r\n", 1),
+        ),
+        (
+            "a bare line feed at the end",
+            chunked("content-length: 5\r\ntransfer-encoding: chunked", "\r\n").replacen("\r\n\r\n", "\r\n\n", 1),
+        ),
+        (
+            "empty lines first",
+            format!("\r\n\r\n{}", chunked("content-length: 5\r\ntransfer-encoding: chunked", "\r\n")),
+        ),
+    ] {
+        let mut raw = Raw::connect(&app.url).await;
+        raw.send(request).await;
+        let answer = raw.answer().await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_http"), "{what}");
+        assert!(raw.is_closed_cleanly().await, "{what}");
+    }
+    assert_eq!(one.count(), 0);
+    let mut raw = Raw::connect(&app.url).await;
+    for end in ["\n", "\r\n"] {
+        raw.send(format!("{}\r\n", chunked("transfer-encoding: chunked", end))).await;
+        assert_eq!(raw.answer().await.status, 200, "one length is enough");
+    }
+}
+
+#[tokio::test]
+async fn c05_two_lengths_are_refused_behind_another_request() {
+    let one = upstream().await;
+    let app = app(ONE, &[&one]).await;
+    one.always(crate::support::upstream::chat("late").after(Duration::from_millis(300)));
+    let both = chunked("content-length: 5\r\ntransfer-encoding: chunked", "\r\n");
+    for pause in [Duration::ZERO, Duration::from_millis(100)] {
+        let mut raw = Raw::connect(&app.url).await;
+        let body = ask("hi").to_string();
+        let first =
+            format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if pause.is_zero() {
+            raw.send(first + &both).await;
+        } else {
+            raw.send(first).await;
+            tokio::time::sleep(pause).await;
+            raw.send(&both).await;
+        }
+        assert_eq!(raw.answer().await.status, 200);
+        let answer = raw.answer().await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_http"), "{pause:?}");
+        assert!(raw.is_closed_cleanly().await, "{pause:?}");
+    }
+    assert_eq!(one.count(), 2);
+}
+
 #[tokio::test]
 async fn c05_odd_targets_hosts_and_header_values_are_refused() {
     let one = upstream().await;

@@ -8,6 +8,9 @@ use crate::support::process::{Home, until};
 use crate::support::raw::Raw;
 use crate::support::upstream;
 
+/// Longer than an idle connection keeps its buffers.
+const REST: Duration = Duration::from_millis(2500);
+
 #[tokio::test]
 async fn c01_idle_connections_cost_little_and_slow_nobody() {
     let one = upstream().await;
@@ -28,7 +31,100 @@ async fn c01_idle_connections_cost_little_and_slow_nobody() {
         assert_eq!(process.chat(&format!("busy-{index}"), &ask("hi")).await.0, 200);
     }
     assert!(began.elapsed() < Duration::from_secs(5), "50 requests took {:?}", began.elapsed());
+    // Once they have rested. The allocator gives back what is free when it has something else to do.
+    tokio::time::sleep(REST).await;
+    let mut asked = 0;
+    until("1,000 connections at rest take 5 MiB", async || {
+        asked += 1;
+        process.chat(&format!("after-{asked}"), &ask("hi")).await.0 == 200 && process.resident_mib() <= before + 5
+    })
+    .await;
     assert_eq!(idle[999].get("/livez").await.status, 200, "they are still good");
+}
+
+#[tokio::test]
+async fn c01_a_connection_that_has_rested_serves_like_any_other() {
+    let (app, one) = impatient("header_timeout: 400ms, idle_timeout: 6s").await;
+    let get = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (mut fresh, mut used) = (Raw::connect(&app.url).await, Raw::connect(&app.url).await);
+    let (mut split, mut left) = (Raw::connect(&app.url).await, Raw::connect(&app.url).await);
+    for raw in [&mut used, &mut left] {
+        assert_eq!(raw.get("/livez").await.status, 200);
+    }
+    // The first bytes are those of POST and of HTTP/2.
+    split.send("P").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    split.send("OST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+    assert_eq!(split.answer().await.status, 404);
+    for _ in 0..2 {
+        tokio::time::sleep(REST).await;
+        for raw in [&mut fresh, &mut used, &mut split] {
+            raw.send(get.repeat(3)).await;
+            for _ in 0..3 {
+                assert_eq!(raw.answer().await.status, 200);
+            }
+            raw.chat(&ask("hi")).await;
+            assert_eq!(raw.answer().await.status, 200);
+        }
+    }
+    assert_eq!(one.count(), 6);
+    // Its deadline for being idle was not forgotten, nor began it anew.
+    assert!(left.is_closed_cleanly().await);
+    let mut slow = Raw::connect(&app.url).await;
+    assert_eq!(slow.get("/livez").await.status, 200);
+    tokio::time::sleep(REST).await;
+    slow.send("GET /livez HTTP/1.1\r\n").await;
+    let answer = slow.answer().await;
+    assert_eq!((answer.status, answer.code().as_str()), (408, "header_timeout"));
+    assert!(slow.is_closed_cleanly().await);
+}
+
+#[tokio::test]
+async fn c01_the_beginning_of_a_request_outlasts_a_rest() {
+    let (app, one) = impatient("header_timeout: 5s").await;
+    one.always(crate::support::upstream::chat("late").after(Duration::from_millis(300)));
+    let mut raw = Raw::connect(&app.url).await;
+    raw.chat(&ask("hi")).await;
+    one.called(1).await;
+    // Comes while the first is under way.
+    raw.send("GET /livez HTTP/1.1\r\nhos").await;
+    assert_eq!(raw.answer().await.status, 200);
+    tokio::time::sleep(REST).await;
+    raw.send("t: x\r\n\r\n").await;
+    assert_eq!(raw.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn c01_connections_at_rest_do_not_hold_up_the_end_and_are_counted_while_they_are_there() {
+    let one = upstream().await;
+    let home = Home::new(&super::ONE.replace("{0}", &one.url));
+    let process = home.start().await;
+    let mut resting = Vec::new();
+    for _ in 0..20 {
+        let mut raw = Raw::connect(&process.url).await;
+        assert_eq!(raw.get("/livez").await.status, 200);
+        resting.push(raw);
+    }
+    let mut watcher = Raw::connect(&process.url).await;
+    let open = async |watcher: &mut Raw| {
+        let text = watcher.get("/metrics").await.body;
+        let line = text.lines().find_map(|line| line.strip_prefix("stepwell_connections "));
+        line.and_then(|count| count.parse::<f64>().ok()).expect("a gauge")
+    };
+    assert!(open(&mut watcher).await >= 21.0);
+    resting.truncate(5);
+    let began = Instant::now();
+    while open(&mut watcher).await > 10.0 {
+        assert!(began.elapsed() < Duration::from_secs(5), "those that left are still counted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(REST).await;
+    let began = Instant::now();
+    assert_eq!(process.stop().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for raw in &mut resting {
+        assert!(raw.is_closed_cleanly().await);
+    }
 }
 
 #[tokio::test]
