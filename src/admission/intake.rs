@@ -31,11 +31,15 @@ pub struct Reading<'a> {
 impl Reading<'_> {
     /// Some more of it has come.
     pub fn add(&mut self, bytes: usize) -> Result<(), Shed> {
-        let counted = self.counted();
-        self.read += bytes as u64;
-        let more = self.counted() - counted;
+        let more = (self.read + bytes as u64).saturating_sub(FREE) - self.counted();
         let held = self.intake.held.fetch_add(more, Relaxed) + more;
-        if held > self.most { Err(Shed::Crowded { megabytes: self.most / 1_000_000 }) } else { Ok(()) }
+        if more > 0 && held > self.most {
+            // Nor is it held against the others.
+            self.intake.held.fetch_sub(more, Relaxed);
+            return Err(Shed::Crowded { megabytes: self.most / 1_000_000 });
+        }
+        self.read += bytes as u64;
+        Ok(())
     }
 
     fn counted(&self) -> u64 {
