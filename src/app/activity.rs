@@ -151,7 +151,8 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let underway = self.activity.begin();
         let unexamined = self.activity.examined.load(Relaxed) != self.activity.started();
-        let mut asked = request.map(|body| Question { body, activity: self.activity.clone(), begun: false });
+        let mut asked =
+            request.map(|body| Question { body, activity: self.activity.clone(), begun: false, ended: false });
         if let Some(peer) = self.peer {
             asked.extensions_mut().insert(peer);
         }
@@ -177,6 +178,8 @@ struct Question {
     body: Incoming,
     activity: Arc<Activity>,
     begun: bool,
+    /// A body in chunks does not know by itself that it has ended.
+    ended: bool,
 }
 
 impl HttpBody for Question {
@@ -186,7 +189,9 @@ impl HttpBody for Question {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         this.begun = true;
-        Pin::new(&mut this.body).poll_frame(cx)
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.ended |= matches!(polled, Poll::Ready(None));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -200,7 +205,7 @@ impl HttpBody for Question {
 
 impl Drop for Question {
     fn drop(&mut self) {
-        if !self.body.is_end_stream() {
+        if !self.ended && !self.body.is_end_stream() {
             self.activity.unread.store(true, Relaxed);
             self.activity.broken_off.store(self.begun, Relaxed);
         }
