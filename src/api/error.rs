@@ -153,6 +153,8 @@ impl From<&Error> for ApiError {
                     .into_iter()
                     .flatten()
                     .min()
+                    // Nobody pauses yet: the next request may already succeed.
+                    .or((api.status == StatusCode::SERVICE_UNAVAILABLE).then_some(SHED_RETRY))
                     .filter(|_| api.status.as_u16() >= 429)
                     .map(ceil);
             }

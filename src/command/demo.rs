@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::serve::wait_for_signal;
+use super::serve::Signals;
 use super::{Exit, Outcome, block_on, print};
 use crate::scripted::{Upstream, act};
 
@@ -18,11 +18,13 @@ pub fn run(host: IpAddr, port: u16) -> Outcome {
 }
 
 async fn serve(address: SocketAddr) -> Outcome {
+    let mut signals = Signals::receive()?;
     let upstream = Upstream::start(address, act::model(ANSWER)).await.map_err(|error| {
         Exit::new(Exit::FAILED, format!("cannot listen on {address}: {error}; name another port with --port"))
     })?;
     print(&banner(&upstream))?;
-    wait_for_signal().await
+    signals.end().await;
+    Ok(())
 }
 
 fn banner(upstream: &Upstream) -> String {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Outcome, block_on, load, source};
@@ -24,6 +25,7 @@ pub fn run(options: Options) -> Outcome {
 }
 
 async fn serve(options: Options) -> Outcome {
+    let mut signals = Signals::receive()?;
     app::descriptors::raise();
     // A limit on file sizes is a write that fails, and no reason to die.
     let _file_too_large = app::descriptors::outlive_file_limits();
@@ -48,13 +50,13 @@ async fn serve(options: Options) -> Outcome {
     } else {
         super::print(&banner::banner(&running, &origin))?;
     }
-    wait_for_signal().await?;
+    signals.end().await;
     tracing::info!("draining");
     let last_words = running.last_words();
     let stopping = running.stop();
     let unsaved = tokio::select! {
         unsaved = stopping => unsaved,
-        _ = wait_for_signal() => {
+        () = signals.end() => {
             let unsaved = last_words.say().await;
             let lost = if unsaved > 0 { format!("; {unsaved} ledger rows could not be saved") } else { String::new() };
             return Err(Exit::new(Exit::INTERRUPTED, format!("interrupted while draining{lost}")));
@@ -66,17 +68,33 @@ async fn serve(options: Options) -> Outcome {
     Ok(())
 }
 
-/// SIGTERM or Ctrl-C.
-pub(super) async fn wait_for_signal() -> Outcome {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |error| Exit::new(Exit::FAILED, format!("signals cannot be received: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end a server. Made before it listens: a signal that comes earlier kills without a word.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Not waited for here: the reloader does. Held so that one which comes before it is ready is no end.
+    _hangup: Signal,
+}
+
+impl Signals {
+    pub fn receive() -> Result<Self, Exit> {
+        let receive = |kind| {
+            signal(kind).map_err(|error| Exit::new(Exit::FAILED, format!("signals cannot be received: {error}")))
+        };
+        Ok(Self {
+            terminate: receive(SignalKind::terminate())?,
+            interrupt: receive(SignalKind::interrupt())?,
+            _hangup: receive(SignalKind::hangup())?,
+        })
     }
-    Ok(())
+
+    /// SIGTERM or Ctrl-C.
+    pub async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn log_format(logging: Logging) -> LogFormat {

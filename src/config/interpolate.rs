@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::problem::Report;
+use super::problem::{Report, is_path};
 use super::tree::{Node, Value};
 
 /// Longest file that `${file:..}` reads. Secrets are short; a larger one is a mistake.
@@ -82,9 +82,9 @@ impl Values<'_> {
             None => (inside, None),
         };
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(format!(
-                "`${{{inside}}}` is not a variable; write ${{NAME}}, ${{NAME:-default}} or ${{file:/path}}"
-            ));
+            // Not repeated: it may be a key that somebody put in the place of its variable.
+            let allowed = "write ${NAME}, ${NAME:-default} or ${file:/path}";
+            return Err(format!("what stands inside `${{ }}` is not the name of a variable; {allowed}"));
         }
         (self.env)(name).filter(|value| !value.is_empty()).or_else(|| default.map(str::to_owned)).ok_or_else(|| {
             format!("the environment variable `{name}` is not set; set it, or write ${{{name}:-default}}")
@@ -93,10 +93,12 @@ impl Values<'_> {
 
     /// The content without line ends at its end, which editors add.
     fn read(&mut self, path: &str) -> Result<String, String> {
+        let named = is_path(path);
         let path = self.directory.join(path);
         // Watched even if it cannot be read now: it may appear.
         self.files.push(path.clone());
-        let shown = path.display();
+        // Not repeated if it is no path: see above.
+        let shown = if named || path.exists() { path.display().to_string() } else { "${file:..}".to_owned() };
         let size = std::fs::metadata(&path).map_err(|error| format!("cannot read `{shown}`: {error}"))?.len();
         if size > LONGEST_FILE {
             return Err(format!("`{shown}` has {size} bytes; a value has at most {LONGEST_FILE}"));

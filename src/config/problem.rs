@@ -150,30 +150,53 @@ impl<'a> Report<'a> {
 /// The line with values masked that look like secrets. `${NAME}` stays: it says what to set.
 fn masked(line: &str, all_values: bool) -> String {
     let mut shown = String::with_capacity(line.len());
-    let mut secret = false;
+    let (mut secret, mut begins) = (false, true);
     for piece in pieces(line) {
         let (before, word) = piece.split_at(piece.len() - piece.trim_start().len());
         shown.push_str(before);
-        let bare = word.trim_end().trim_end_matches([',', '}', ']']).trim_matches(['"', '\'']);
-        if let Some(key) = word.trim_end().strip_suffix(':') {
+        let bare = word.trim_end().trim_end_matches([',', '}', ']', ':']).trim_matches(['"', '\'']);
+        // A key stands at the beginning, or after `,` or `{`: what follows another colon belongs to the value.
+        let key = word.trim_end().strip_suffix(':').filter(|_| begins);
+        if let Some(key) = key {
             let key = key.trim_matches(['"', '\'', '{', ' ']).to_ascii_lowercase();
             let named = SECRET_WORDS.iter().any(|word| key.contains(word)) && !NO_SECRETS.contains(&key.as_str());
             secret = named || all_values;
             shown.push_str(word);
-        } else if !bare.is_empty() && bare != "{" && !bare.starts_with("${") && (secret || looks_secret(bare)) {
+        } else if !bare.is_empty() && bare != "{" && !is_reference(bare) && (secret || looks_secret(bare)) {
             // As long as the value, so that the caret below still points at the right place.
             let stars = "*".repeat(bare.chars().count());
             shown.push_str(&word.replacen(bare, &stars, 1));
         } else {
             shown.push_str(word);
         }
+        begins = piece.trim_end().is_empty() || piece.trim_end().ends_with([',', '{']);
     }
     shown
 }
 
+/// `${NAME}` or `${file:/path}`, and nothing that somebody put there instead of a name or a path.
+fn is_reference(text: &str) -> bool {
+    let Some(inner) = text.strip_prefix("${").map(|rest| rest.trim_end_matches('}')) else { return false };
+    match inner.strip_prefix("file:") {
+        Some(path) => is_path(path),
+        None => is_name(inner),
+    }
+}
+
+/// What environment variables are called.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// What looks like a path rather than like a value.
+pub(super) fn is_path(text: &str) -> bool {
+    text.contains('/') && !looks_secret(text)
+}
+
 /// Whether a value begins as the keys of well-known providers do.
 pub(super) fn looks_secret(text: &str) -> bool {
-    SECRET_STARTS.iter().any(|start| text.trim().starts_with(start))
+    let signed_in = text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
+    signed_in || SECRET_STARTS.iter().any(|start| text.trim().starts_with(start))
 }
 
 /// The line cut after every key (`name:`) and every value, keeping all characters.
@@ -218,6 +241,12 @@ mod tests {
             ("  openai: { api_key: abc, weight: 2 }", "  openai: { api_key: ***, weight: 2 }"),
             ("    api_key: ${OPENAI_API_KEY}", "    api_key: ${OPENAI_API_KEY}"),
             ("    base_url: sk-oops", "    base_url: *******"),
+            ("    api_key: abc: x", "    api_key: ***: *"),
+            ("    headers: { authorization: \"Bearer abc\": x }", "    headers: { authorization: \"**********\": **}"),
+            ("    base_url: http://me:abc@host/v1", "    base_url: *********************"),
+            ("    api_key: ${abc-def}", "    api_key: *********}"),
+            ("    api_key: ${file:abcdef}", "    api_key: *************}"),
+            ("    api_key: ${file:/run/secrets/key}", "    api_key: ${file:/run/secrets/key}"),
             ("    weight: heavy", "    weight: heavy"),
             ("timeouts: { first_token: 20 }", "timeouts: { first_token: 20 }"),
         ] {
