@@ -55,7 +55,7 @@ fn lists_models(provider: &Provider) -> bool {
 async fn ask(gateway: &Gateway, provider: &Provider, checks: &HealthChecks) {
     let transport = &gateway.dispatcher.transport;
     let url = provider.listing_url();
-    let dial = Dial { connect: checks.timeout.0, insecure_tls: provider.insecure_tls };
+    let dial = Dial { connect: checks.timeout.0, insecure_tls: provider.insecure_tls, fresh: false };
     let asking = transport.probe(&url, adapter::headers(provider), dial);
     // Any answer below 500 shows that somebody is there; whether the credential is right, requests will show.
     let trouble = match asking.await {

@@ -90,6 +90,7 @@ fn prepare(gateway: &Gateway) {
     let dials = remote.map(|provider| Dial {
         connect: rules.policy(provider).timeouts.connect.0,
         insecure_tls: provider.insecure_tls,
+        fresh: false,
     });
     for dial in dials.collect::<HashSet<_>>() {
         gateway.dispatcher.transport.prepare(dial);

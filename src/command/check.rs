@@ -52,7 +52,7 @@ async fn ask(loaded: Loaded, source: &Source) -> Outcome {
             let result = match provider.format {
                 Format::Demo => Ok(200),
                 _ => {
-                    let dial = Dial { connect: LIVE_DEADLINE, insecure_tls: provider.insecure_tls };
+                    let dial = Dial { connect: LIVE_DEADLINE, insecure_tls: provider.insecure_tls, fresh: false };
                     transport.probe(&provider.listing_url(), adapter::headers(provider), dial).await
                 }
             };

@@ -190,7 +190,7 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// What looks like a path rather than like a value.
 pub(super) fn is_path(text: &str) -> bool {
-    text.contains('/') && !looks_secret(text)
+    text.contains(['/', '.']) && !looks_secret(text)
 }
 
 /// Whether a value begins as the keys of well-known providers do.

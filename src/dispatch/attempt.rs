@@ -45,6 +45,8 @@ pub struct Limits {
     pub require_parameters: bool,
     /// `first_token` is what the caller allows, and less than the target would get otherwise.
     pub is_hurried: bool,
+    /// On a new connection, because a kept one broke.
+    pub fresh: bool,
     /// Others were asked before: what is left of the whole request may be too little for anybody.
     pub is_later: bool,
 }
@@ -100,7 +102,7 @@ async fn exchange(
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(limits.late(), format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;
-    let dial = Dial { connect, insecure_tls: target.provider.insecure_tls };
+    let dial = Dial { connect, insecure_tls: target.provider.insecure_tls, fresh: limits.fresh };
     if let Some(identity) = &target.provider.identity {
         let authorize = transport.authorize(&mut outgoing, identity, SystemTime::now(), connect);
         until(first_token, authorize).await.map_err(late)??;

@@ -101,6 +101,8 @@ pub(super) struct Try<'a> {
     pub ticket: Ticket,
     /// Somebody else could be asked after it.
     pub others_left: bool,
+    /// On a new connection.
+    pub fresh: bool,
 }
 
 /// How it ended.
@@ -128,6 +130,8 @@ fn spreads(failure: &Failure, target: &Target, errand: &Errand<'_>, tried: usize
 
 enum Step {
     Next,
+    /// At once and on a new connection: the last one had been kept.
+    Afresh,
     Again(Duration),
     GiveUp,
 }
@@ -151,15 +155,15 @@ impl Dispatcher {
             }
             let policy = (errand.policy)(&candidate.target.provider);
             let mut others_left = tried + 1 < errand.plan.max_attempts && !waiting.is_empty();
-            let mut retries = 0;
+            let (mut retries, mut fresh) = (0, false);
             while let Some(ticket) = self.fleet.begin(&candidate.target, policy, Instant::now().into_std(), &mut place)
             {
                 // Asked elsewhere, after all: the next one gets it.
                 place = None;
-                if retries == 0 {
+                if retries == 0 && !fresh {
                     tried += 1;
                 }
-                let first = Try { candidate, policy, ticket, others_left };
+                let first = Try { candidate, policy, ticket, others_left, fresh };
                 let ended = if errand.hedge.enabled && tried == 1 && retries == 0 {
                     let second = waiting.front().copied().filter(|_| others_left);
                     self.hedge(errand, first, second).await
@@ -208,7 +212,8 @@ impl Dispatcher {
                     }
                 }
                 match step {
-                    Step::Next => break,
+                    Step::Afresh if !fresh => fresh = true,
+                    Step::Next | Step::Afresh => break,
                     Step::GiveUp => return Err(defeat),
                     Step::Again(wait) => {
                         retries += 1;
@@ -222,7 +227,7 @@ impl Dispatcher {
 
     /// Makes one try, and notes how it ended. Dropped in the middle it is noted as abandoned.
     pub(super) async fn make<'a>(&self, errand: &Errand<'a>, made: Try<'a>) -> Tried<'a> {
-        let Try { candidate, policy, ticket, others_left } = &made;
+        let Try { candidate, policy, ticket, others_left, fresh } = &made;
         let allowed = first_token_limit(candidate, policy, errand, *others_left);
         let first_token = hurried(allowed, candidate, errand);
         let limits = Limits {
@@ -230,6 +235,7 @@ impl Dispatcher {
             deadline: errand.deadline,
             require_parameters: errand.require_parameters,
             is_hurried: first_token < allowed,
+            fresh: *fresh,
             is_later: !errand.trail.is_empty(),
         };
         let trying = errand.trail.begin(&candidate.target, ticket.started);
@@ -255,6 +261,9 @@ impl Dispatcher {
         retries: u32,
     ) -> Step {
         let Verdict { retry_here, next_target, .. } = failure.kind.verdict();
+        if failure.kind == FailureKind::StaleConnection {
+            return Step::Afresh;
+        }
         if next_target && others_left {
             return Step::Next;
         }

@@ -75,7 +75,7 @@ impl Dispatcher {
             return None;
         }
         let ticket = self.fleet.begin(&candidate.target, policy, now(), &mut None)?;
-        Some(Try { candidate, policy, ticket, others_left: false })
+        Some(Try { candidate, policy, ticket, others_left: false, fresh: false })
     }
 }
 

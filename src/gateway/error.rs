@@ -81,6 +81,7 @@ impl Error {
                 FailureKind::Timeout | FailureKind::Deadline | FailureKind::Stalled => 504,
                 FailureKind::Connect
                 | FailureKind::Reset
+                | FailureKind::StaleConnection
                 | FailureKind::Interrupted
                 | FailureKind::Credential
                 | FailureKind::ServerError
@@ -116,6 +117,7 @@ impl Error {
                 FailureKind::BadRequest => failure.code.as_deref().unwrap_or("invalid_request"),
                 FailureKind::Connect
                 | FailureKind::Reset
+                | FailureKind::StaleConnection
                 | FailureKind::Interrupted
                 | FailureKind::Conflict
                 | FailureKind::ServerError

@@ -22,6 +22,9 @@ pub enum FailureKind {
     Local,
     /// The connection broke before the answer began.
     Reset,
+    /// The same on a connection that may have been kept from an earlier request, and closed by the provider meanwhile: no
+    /// failure of anybody's. A new connection shows whether there is one.
+    StaleConnection,
     /// No first token in time.
     Timeout,
     /// The caller's own limit, or the request's total, was over before the target could be expected to answer.
@@ -115,6 +118,7 @@ impl FailureKind {
             Self::Local => row(false, true, Blow::None, Pause::None, false),
             Self::Reset => row(true, true, Blow::Hard, Pause::None, false),
             Self::Timeout => row(false, true, Blow::Hard, Pause::None, false),
+            Self::StaleConnection => row(true, true, Blow::None, Pause::None, false),
             Self::Deadline => row(false, true, Blow::None, Pause::None, false),
             Self::Stalled => row(false, true, Blow::Hard, Pause::None, false),
             Self::Interrupted => row(true, true, Blow::Hard, Pause::None, false),
@@ -141,6 +145,7 @@ impl FailureKind {
             Self::Local => "local",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
+            Self::StaleConnection => "stale_connection",
             Self::Deadline => "deadline",
             Self::Stalled => "stalled",
             Self::Interrupted => "interrupted",

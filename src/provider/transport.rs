@@ -4,6 +4,7 @@
 //! counted after expansion, and dropping an [`Incoming`] closes the upstream request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -36,12 +37,14 @@ pub struct Dial {
     pub connect: Duration,
     /// Whoever answers is believed to be the provider, whatever its certificate says.
     pub insecure_tls: bool,
+    /// A new connection, though there may be kept ones.
+    pub fresh: bool,
 }
 
 /// Certificates are checked unless somebody says otherwise.
 impl From<Duration> for Dial {
     fn from(connect: Duration) -> Self {
-        Self { connect, insecure_tls: false }
+        Self { connect, insecure_tls: false, fresh: false }
     }
 }
 
@@ -51,9 +54,15 @@ impl From<Duration> for Dial {
 pub struct Transport {
     clients: DashMap<(tokio::runtime::Id, Dial), reqwest::Client>,
     /// Parsed addresses: there are as many as targets, and parsing one takes longer than classifying a short prompt.
-    addresses: DashMap<String, reqwest::Url>,
+    addresses: DashMap<String, Arc<Address>>,
     /// Access tokens, by the fingerprint of their account.
     tokens: DashMap<[u8; 32], Arc<tokio::sync::Mutex<Held>>>,
+}
+
+struct Address {
+    url: reqwest::Url,
+    /// It has answered: connections to it may be kept.
+    answered: AtomicBool,
 }
 
 /// What is known of one account's token. Locked while the token is fetched, so that one caller fetches it for all.
@@ -91,10 +100,24 @@ impl Transport {
             let (status, headers) = (script.status, script.headers.clone());
             return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
         }
-        let url = self.address(&outgoing.url)?;
-        let request =
-            self.client(dial.into())?.post(url).headers(outgoing.headers).body(reqwest::Body::from(outgoing.body));
-        let mut response = request.send().await.map_err(|error| failure(&error))?;
+        let (address, dial) = (self.address(&outgoing.url)?, dial.into());
+        let client = self.client(dial)?;
+        let request = client.post(address.url.clone()).headers(outgoing.headers).body(outgoing.body);
+        let mut response = request.send().await.map_err(|error| {
+            let failure = failure(&error);
+            match failure.kind {
+                FailureKind::Reset if dial.fresh => address.answered.store(false, Ordering::Relaxed),
+                FailureKind::Reset if address.answered.load(Ordering::Relaxed) => {
+                    let message = "the connection broke; it may have been kept too long";
+                    return Failure::new(FailureKind::StaleConnection, message);
+                }
+                _ => {}
+            }
+            failure
+        })?;
+        if !address.answered.load(Ordering::Relaxed) {
+            address.answered.store(true, Ordering::Relaxed);
+        }
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
     }
@@ -200,17 +223,18 @@ impl Transport {
         request.send().await.map(|response| response.status().as_u16()).map_err(|error| failure(&error))
     }
 
-    fn address(&self, text: &str) -> Result<reqwest::Url, Failure> {
-        if let Some(url) = self.addresses.get(text) {
-            return Ok(url.clone());
+    fn address(&self, text: &str) -> Result<Arc<Address>, Failure> {
+        if let Some(address) = self.addresses.get(text) {
+            return Ok(address.clone());
         }
         let url = reqwest::Url::parse(text)
             .map_err(|_| Failure::new(FailureKind::Connect, "the provider's address is not a valid URL"))?;
         if self.addresses.len() >= MAX_ADDRESSES {
             self.addresses.clear();
         }
-        self.addresses.insert(text.to_owned(), url.clone());
-        Ok(url)
+        let address = Arc::new(Address { url, answered: AtomicBool::new(false) });
+        self.addresses.insert(text.to_owned(), address.clone());
+        Ok(address)
     }
 
     fn client(&self, dial: Dial) -> Result<reqwest::Client, Failure> {
@@ -228,7 +252,7 @@ impl Transport {
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(1024)
+            .pool_max_idle_per_host(if dial.fresh { 0 } else { 1024 })
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Failure::new(FailureKind::Local, format!("the HTTP client cannot start: {error}")))?;

@@ -96,3 +96,28 @@ cache: { enabled: false }
     let (status, headers, _) = app.chat(&listed).await;
     assert_eq!((status, headers["x-stepwell-model"].to_str().expect("text")), (200, "b"));
 }
+
+#[tokio::test]
+async fn a_kept_connection_that_breaks_is_nobodys_failure() {
+    let (one, two) = (upstream().await, upstream().await);
+    let yaml = format!("{TWO}retry: {{ same_target: 0 }}\nbreaker: {{ consecutive_failures: 1 }}\n");
+    let app = app(&yaml, &[&one, &two]).await;
+    assert_eq!(app.say("hi").await, "hello from upstream");
+    for _ in 0..5 {
+        one.then(reset());
+        let (status, headers, body) = app.chat(&ask("hi")).await;
+        assert_eq!((status, &headers["x-stepwell-provider"]), (200, &"one".parse().expect("value")), "{body}");
+        let row = app.row(&headers).await;
+        assert_eq!(
+            (row["attempts"][0]["kind"].as_str(), row["failovers"].as_u64()),
+            (Some("stale_connection"), Some(0))
+        );
+    }
+    assert_eq!(app.get("/gateway/status").await["targets"][0]["state"], "closed");
+    // One that breaks every connection is found out by the new one.
+    one.always(reset());
+    let before = one.count();
+    assert_eq!(app.say("hi").await, "hello from upstream");
+    assert_eq!((one.count() - before, two.count()), (2, 1));
+    assert_eq!(app.get("/gateway/status").await["targets"][0]["state"], "open");
+}
