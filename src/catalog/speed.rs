@@ -28,6 +28,18 @@ fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
     serializer.serialize_u64(duration.as_millis() as u64)
 }
 
+impl Speed {
+    /// As many measurements as these figures are worth. What nobody knows is worth next to nothing.
+    pub fn weight(&self) -> f64 {
+        if self.is_known() { 4.0 } else { 0.25 }
+    }
+
+    /// Somebody measured or wrote it.
+    pub fn is_known(&self) -> bool {
+        !matches!(self.origin, Origin::Inferred { .. })
+    }
+}
+
 impl Default for Speed {
     fn default() -> Self {
         Self {

@@ -16,6 +16,7 @@ use crate::catalog::{Target, TargetId};
 use crate::rank::score::{Availability, Vitals};
 use crate::resilience::breaker::State;
 use crate::resilience::cooldown::CoolDown;
+use crate::resilience::ewma::Guess;
 use dock::Dock;
 pub use dock::Reserved;
 use station::Station;
@@ -87,10 +88,12 @@ impl Fleet {
             (State::Closed | State::Open { .. }, None) => self.full(target, now).unwrap_or_default(),
         };
         let speed = &target.model.speed;
-        let first_token = live.first_token.expected(now, speed.first_token.as_secs_f64());
+        let guess = |value| Guess { value, weight: speed.weight() };
+        let first_token = live.first_token.expected(now, guess(speed.first_token.as_secs_f64()));
         let vitals = Vitals {
             first_token: first_token.map(Duration::from_secs_f64),
-            tokens_per_second: live.tokens_per_second.expected(speed.tokens_per_second),
+            slowed_from: live.first_token.slowed(now).map(Duration::from_secs_f64),
+            tokens_per_second: live.tokens_per_second.expected(guess(speed.tokens_per_second)),
             pending: station.pending.load(Ordering::Relaxed),
             penalty: Duration::from_secs_f64(live.penalty.at(now)),
             room: live.rate.room(now),

@@ -41,6 +41,10 @@ pub struct Candidate {
     pub pending: u32,
     /// It failed a moment ago; fades.
     pub penalty: Duration,
+    /// The time to the first token that was usual before it turned much slower.
+    pub slowed_from: Option<Duration>,
+    /// It has answered before.
+    pub measured: bool,
     /// Why it is tried after all others: the provider says that it would refuse, or a health check failed.
     pub postponed: Option<&'static str>,
 }
@@ -138,6 +142,8 @@ fn fill(plan: &mut Plan, question: &Question<'_>, vitals: &impl Fn(&Target) -> V
                         availability: vitals.availability,
                         pending: vitals.pending,
                         penalty: vitals.penalty,
+                        slowed_from: vitals.slowed_from,
+                        measured: vitals.first_token.is_some(),
                         postponed,
                     });
                 }

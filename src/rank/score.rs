@@ -36,6 +36,8 @@ const DEFAULT_MAX_OUTPUT: u64 = 4096;
 pub struct Vitals {
     /// Moving average of the time to the first token; `None` before the first answer.
     pub first_token: Option<Duration>,
+    /// What was usual before it turned much slower; `None` if it did not.
+    pub slowed_from: Option<Duration>,
     pub tokens_per_second: Option<f64>,
     /// Requests in flight.
     pub pending: u32,

@@ -11,8 +11,9 @@ const USUAL: Duration = Duration::from_secs(300);
 const FIRST: u64 = 10;
 /// Time after which an old measurement is worth two thirds less against the first guess.
 const CONFIDENCE: Duration = Duration::from_secs(1200);
-/// The first guess counts as this many measurements, so that one lucky or unlucky answer does not decide.
-const GUESS_WEIGHT: f64 = 4.0;
+/// So many times what is usual is slow, if the difference, in seconds, can be felt.
+const SLOWED: f64 = 2.0;
+const FELT: f64 = 0.1;
 
 /// What remains of a weight of 1 after `age`.
 fn fade(age: Duration, constant: Duration) -> f64 {
@@ -53,12 +54,18 @@ impl Latency {
         self.usual += (seconds - self.usual) * share;
     }
 
+    /// What was usual, in seconds, where it takes much longer than that now.
+    pub fn slowed(&self, now: Instant) -> Option<f64> {
+        let current = self.faded(now.saturating_duration_since(self.measured?));
+        (current > self.usual * SLOWED && current - self.usual > FELT).then_some(self.usual)
+    }
+
     fn faded(&self, age: Duration) -> f64 {
         self.usual + (self.peak - self.usual) * fade(age, DECAY)
     }
 
     /// Seconds to expect now, where `guess` was expected before anything was measured. `None` before that.
-    pub fn expected(&self, now: Instant, guess: f64) -> Option<f64> {
+    pub fn expected(&self, now: Instant, guess: Guess) -> Option<f64> {
         let age = now.saturating_duration_since(self.measured?);
         let samples = self.samples as f64 * fade(age, CONFIDENCE);
         Some(blend(guess, self.faded(age), samples))
@@ -80,7 +87,7 @@ impl Mean {
     }
 
     /// What to expect where `guess` was expected before anything was measured. `None` before that.
-    pub fn expected(&self, guess: f64) -> Option<f64> {
+    pub fn expected(&self, guess: Guess) -> Option<f64> {
         (self.samples > 0).then(|| blend(guess, self.value, self.samples as f64))
     }
 
@@ -90,10 +97,18 @@ impl Mean {
     }
 }
 
+/// What was expected before anything was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess {
+    pub value: f64,
+    /// As many measurements as it is worth, so that one lucky or unlucky answer does not decide.
+    pub weight: f64,
+}
+
 /// A guess, replaced by measurements as they come in.
-fn blend(guess: f64, measured: f64, samples: f64) -> f64 {
-    let share = samples / (samples + GUESS_WEIGHT);
-    guess * (1.0 - share) + measured * share
+fn blend(guess: Guess, measured: f64, samples: f64) -> f64 {
+    let share = samples / (samples + guess.weight);
+    guess.value * (1.0 - share) + measured * share
 }
 
 /// A penalty that fades. Failures are no measurements of a latency, but whoever fails fast must not look fast.
@@ -170,7 +185,9 @@ mod tests {
         let now = Instant::now();
         let mut latency = usual(now);
         latency.record(now + 60 * SECOND, 2.0);
-        let at = |latency: &Latency, second: u32| latency.expected(now + second * SECOND, 0.1).expect("measured");
+        let at = |latency: &Latency, second: u32| {
+            latency.expected(now + second * SECOND, Guess { value: 0.1, weight: 4.0 }).expect("measured")
+        };
         assert!(at(&latency, 60) > 1.8);
         latency.record(now + 61 * SECOND, 0.1);
         assert!(at(&latency, 61) > 1.4);
@@ -188,7 +205,10 @@ mod tests {
         for _ in 0..50 {
             latency.record(now + 60 * SECOND, 2.0);
         }
-        let at = |second: u32| latency.expected(now + second * SECOND, 0.1).expect("measured");
+        let at =
+            |second: u32| latency.expected(now + second * SECOND, Guess { value: 0.1, weight: 4.0 }).expect("measured");
+        assert_eq!(latency.slowed(now + 61 * SECOND).map(|usual| usual < 0.5), Some(true));
+        assert_eq!(latency.slowed(now + 120 * SECOND), None);
         assert!(at(61) > 1.5 && at(70) > 0.6, "still looks slow: {} {}", at(61), at(70));
         assert!(at(100) < 0.2, "looks usual: {}", at(100));
     }
@@ -197,7 +217,8 @@ mod tests {
     fn what_was_measured_outweighs_the_guess_until_it_is_old() {
         let now = Instant::now();
         let latency = usual(now);
-        let at = |second: u32| latency.expected(now + second * SECOND, 1.0).expect("measured");
+        let at =
+            |second: u32| latency.expected(now + second * SECOND, Guess { value: 1.0, weight: 4.0 }).expect("measured");
         assert!(at(60) < 0.2);
         assert!(at(3 * 3600) > 0.9);
     }

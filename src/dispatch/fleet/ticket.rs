@@ -12,6 +12,7 @@ use crate::dispatch::settings::Policy;
 use crate::provider::failure::{Blow, Failure, FailureKind, Pause};
 use crate::provider::headroom::Headroom;
 use crate::resilience::breaker::{Outcome, Pass, State};
+use crate::resilience::ewma::Guess;
 
 /// What a failure adds to a target's load, in seconds: at least so much that a fast refusal never looks attractive.
 const LEAST_PENALTY: f64 = 1.0;
@@ -73,8 +74,8 @@ impl Ticket {
         {
             let mut live = self.station.live.lock();
             let speed = &self.target.model.speed;
-            let guess = speed.first_token.as_secs_f64();
-            let first = live.first_token.expected(now, guess).unwrap_or(guess).max(1e-4);
+            let guess = Guess { value: speed.first_token.as_secs_f64(), weight: speed.weight() };
+            let first = live.first_token.expected(now, guess).unwrap_or(guess.value).max(1e-4);
             let pace = live.tokens_per_second.get().unwrap_or(speed.tokens_per_second).max(0.1);
             let factor = seconds / (first + tokens as f64 / pace);
             live.first_token.record(now, first * factor);

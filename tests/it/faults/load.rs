@@ -184,6 +184,26 @@ async fn a22_a_slow_provider_loses_its_traffic_to_its_peer() {
 }
 
 #[tokio::test]
+async fn a22_a_peer_that_was_never_asked_is_tried_when_the_usual_one_turns_slow() {
+    for strategy in ["balanced", "fastest"] {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(&format!("{TWO}routing: {{ strategy: {strategy} }}\n"), &[&one, &two]).await;
+        let usual = chat("usual").after(Duration::from_millis(20));
+        one.always(usual.clone());
+        two.always(usual);
+        for _ in 0..15 {
+            app.say("hi").await;
+        }
+        assert_eq!((one.count(), two.count()), (15, 0), "one after the other, the order holds");
+        one.always(chat("slow").after(Duration::from_millis(400)));
+        for _ in 0..10 {
+            app.say("hi").await;
+        }
+        assert!(two.count() >= 8, "{strategy}: {} of ten left the slow one", two.count());
+    }
+}
+
+#[tokio::test]
 async fn c06_what_is_too_much_is_refused_at_once_and_the_rest_is_answered() {
     let one = upstream().await;
     let app = app(&format!("{ONE}overload: {{ max_in_flight: 8, queue: 8, queue_timeout: 10s }}\n"), &[&one]).await;
