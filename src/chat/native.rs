@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::request::Request;
+
 /// The dialects besides chat completions in which a body may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -42,5 +44,16 @@ impl Inputs {
             Self::Texts(texts) => texts.len(),
             Self::Tokens(count) => *count,
         }
+    }
+}
+
+impl Request {
+    /// All that the caller wrote, the inputs of embeddings included.
+    pub fn words(&self) -> String {
+        let mut words = self.all_text();
+        if let Some(Inputs::Texts(texts)) = self.embed.as_ref().map(|embed| &embed.inputs) {
+            texts.iter().for_each(|text| words.push_str(text));
+        }
+        words
     }
 }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::depth;
 use super::destination;
 use super::message::Message;
-use super::native::{Embed, Inputs, Native};
+use super::native::{Embed, Native};
 use super::object::Object;
 use super::prompt::Prompt;
 use super::recalled::{Recalled, put_back};
@@ -310,15 +310,6 @@ impl Request {
             all.push('\n');
         }
         all
-    }
-
-    /// All that the caller wrote, the inputs of embeddings included.
-    pub fn words(&self) -> String {
-        let mut words = self.all_text();
-        if let Some(Inputs::Texts(texts)) = self.embed.as_ref().map(|embed| &embed.inputs) {
-            texts.iter().for_each(|text| words.push_str(text));
-        }
-        words
     }
 
     /// The bounded view that classification reads.
