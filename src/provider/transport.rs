@@ -72,6 +72,9 @@ struct Held {
     failed: Option<(Instant, Failure)>,
 }
 
+/// The runtime's clock ticks so often: shorter waits would take this long, or longer.
+const TICK: Duration = Duration::from_millis(1);
+
 /// Enough for an access token.
 const TOKEN_BYTES: usize = 64 << 10;
 
@@ -353,7 +356,9 @@ fn shortage(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
 
 impl Script {
     async fn wait_for_head(&mut self) -> Result<(), Failure> {
-        tokio::time::sleep(self.head_after).await;
+        if self.head_after >= TICK {
+            tokio::time::sleep(self.head_after).await;
+        }
         if self.steps.is_empty() && self.end == End::Reset {
             return Err(Failure::new(FailureKind::Reset, "the connection broke"));
         }
@@ -364,12 +369,16 @@ impl Script {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Failure>> {
-        if let Some((wait, _)) = self.steps.front() {
+        if let Some((wait, _)) = self.steps.front()
+            && *wait >= TICK
+        {
             // An instant, kept: a call that is cancelled and made again must not start the wait anew.
             let due = *self.due.get_or_insert_with(|| tokio::time::Instant::now() + *wait);
             tokio::time::sleep_until(due).await;
             self.due = None;
-            return self.steps.pop_front().map(|(_, bytes)| Ok(bytes));
+        }
+        if let Some((_, bytes)) = self.steps.pop_front() {
+            return Some(Ok(bytes));
         }
         match self.end {
             End::Close => None,
