@@ -200,6 +200,10 @@ impl Dispatcher {
                     drop(ticket);
                     report(asked, &failure, opened, others_left);
                     step = self.decide(&failure, asked, policy, errand, others_left, retries);
+                    if asked.target.id != candidate.target.id && matches!(step, Step::Afresh | Step::Again(_)) {
+                        // Trying again means the candidate, and this was its hedge.
+                        step = Step::Next;
+                    }
                     if failure.kind == FailureKind::ContextLength {
                         window_above = window_above.max(asked.target.model.context.unwrap_or(0));
                     }
