@@ -82,9 +82,10 @@ async fn headroom_counts_down_between_two_answers_and_comes_back() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
     let limited = |left: &str| {
-        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", "400ms")
+        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", "3s")
     };
-    one.always(limited("2").after(Duration::from_millis(100)));
+    // Long enough for all of them to be on their way before the next word about the limit comes.
+    one.always(limited("2").after(Duration::from_millis(600)));
     app.say("hi").await;
     // Two more may go there before anything is heard.
     let answers = join_all((0..6).map(|_| app.say("hi"))).await;
