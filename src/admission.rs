@@ -3,10 +3,13 @@
 //! [`gate`] counts the requests in flight of the whole router, [`lobby`] holds those that wait for a provider's place;
 //! both wait in a `queue` that serves callers in turn. [`intake`] counts the bytes that are being read before. Whoever leaves gives everything back at once.
 
+pub mod budget;
+pub mod calendar;
 pub mod gate;
 pub mod intake;
 pub mod lobby;
 mod queue;
+pub mod rate;
 pub mod settings;
 
 use std::time::Duration;

@@ -2,12 +2,15 @@
 //!
 //! [`router`] has every path on one page, [`edge`] every layer in one list.
 
+pub mod budgets;
 pub mod caller;
 pub mod chat;
 pub mod edge;
 pub mod error;
 pub mod health;
 pub mod hints;
+pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod models;
 pub mod requests;

@@ -1,11 +1,14 @@
 //! The composition root: configuration, parts, background tasks, listener, drain. May use everything.
 
+mod accounts;
 pub mod activity;
 pub mod banner;
 pub mod descriptors;
 mod difference;
 pub mod discover;
 pub mod health_checks;
+pub mod issuer;
+pub mod keys;
 pub mod listen;
 pub mod refusal;
 pub mod reload;
@@ -29,6 +32,11 @@ use crate::ledger::Ledger;
 use crate::ledger::journal::Journal;
 use crate::operations::Operations;
 use crate::store::sqlite::Sqlite;
+use crate::tenant::access::Access;
+use crate::tenant::keeper::Keeper;
+use crate::tenant::key::State;
+use crate::tenant::keyring::Keyring;
+use crate::tenant::settings::{Auth, Required};
 
 /// What the command line decides.
 #[derive(Clone, Debug)]
@@ -39,6 +47,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// `None`: rows are kept in a file that goes when the process ends.
     pub data_dir: Option<PathBuf>,
+    /// Listen beyond this machine without asking for keys.
+    pub insecure: bool,
 }
 
 /// A server that is up.
@@ -82,6 +92,10 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let address = listener.address;
 
     let store = Arc::new(Sqlite::open(&path).await?);
+    let keeper = Arc::new(Keeper::new(store.clone(), keys::pepper(&settings.tenants.auth, &path)?));
+    let ring = keeper.ring().await?;
+    let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
+    refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
     let journal: Arc<dyn Journal> = store.clone();
     let (ledger, writer) = Ledger::open(journal);
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
@@ -89,16 +103,21 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     })?;
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
     let gateway = Arc::new(Gateway::new(snapshot, ledger));
+    accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
+    access.replace_ring(ring);
     let operations = Arc::new(Operations::start(loaded.origin.to_string()));
 
     let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let tracker = TaskTracker::new();
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
-    let reloader = reload::Reloader::new(options.source, loaded.files, gateway.clone(), operations.clone());
+    let reloader =
+        reload::Reloader::new(options.source, loaded.files, gateway.clone(), access.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));
     tracker.spawn(health_checks::run(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
-    let shared = Shared { gateway: gateway.clone(), operations: operations.clone() };
+    tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
+    tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
+    let shared = Shared { gateway: gateway.clone(), operations: operations.clone(), access, keeper };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
     let accepting = tokio::spawn(listen::serve(listener, workers, doors, stop.clone()));
@@ -115,6 +134,27 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         shutdown_grace,
         accepting,
     })
+}
+
+/// Listening beyond this machine asks for keys; with none that anybody could have, that is a mistake.
+fn refuse_strangers(access: &Access, auth: &Auth, ring: &Keyring, address: SocketAddr) -> Result<(), Exposed> {
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let has_keys = ring.keys().iter().any(|key| key.state(now_ms) == State::Active);
+    if auth.required == Required::Auto && access.is_required(auth) && !has_keys && auth.jwt.is_none() {
+        return Err(Exposed { address });
+    }
+    Ok(())
+}
+
+/// Nobody could use the router, or everybody: neither is meant.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "listening on {address}, beyond this machine, needs keys, and there are none; make the first one with\n\n    \
+     stepwell keys create --name admin --role admin\n\n\
+     or listen on 127.0.0.1, or let everybody in who reaches it: `--insecure`, or `auth: {{ required: never }}`"
+)]
+pub struct Exposed {
+    address: SocketAddr,
 }
 
 /// Requests under way when the server is told to stop keep it listed and listening for this long, so that balancers

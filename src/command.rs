@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod init;
+pub mod keys;
 pub mod models;
 pub mod route;
 pub mod serve;

@@ -19,6 +19,7 @@ mod reader;
 mod sections;
 mod settings;
 mod template;
+mod tenants;
 mod tree;
 
 #[cfg(test)]

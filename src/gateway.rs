@@ -3,6 +3,7 @@
 //! Knows nothing of HTTP servers, SQL or event streams. Everything that decides is called from here and is pure;
 //! what waits is in `admission` (for a place) and `dispatch` (for a provider).
 
+pub mod budgets;
 pub mod draft;
 pub mod error;
 pub mod flight;
@@ -10,18 +11,22 @@ pub mod metered;
 pub mod recall;
 pub mod reply;
 pub mod snapshot;
+pub mod spending;
+pub mod terms;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use futures_util::FutureExt;
 
+use crate::admission::budget::Accounts;
 use crate::admission::gate::Gate;
 use crate::admission::intake::Intake;
 use crate::admission::lobby::Stay;
+use crate::admission::rate::{Headrooms, Limit, Limited, Limiter, Who};
 use crate::admission::{Caller, Shed};
 use crate::cache::Cache;
 use crate::cache::key::Key;
@@ -32,6 +37,8 @@ use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
 use crate::dispatch::fleet::Reserved;
 use crate::ledger::Ledger;
 use crate::ledger::record::{CacheUse, Record, Status};
+use crate::meter::estimate;
+use crate::money::NanoUsd;
 use crate::provider::failure::Failure;
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
@@ -40,6 +47,7 @@ use crate::rank::plan::{Impossible, Question, plan};
 use crate::rank::reason::Reason;
 use crate::rank::score::Availability;
 use crate::rank::select::Selection;
+use crate::tenant::Tenant;
 use draft::{Draft, Leaving};
 use error::Error;
 use flight::{Flights, Source};
@@ -47,6 +55,8 @@ use metered::{Facts, Metered};
 use recall::Recall;
 use reply::Reply;
 use snapshot::Snapshot;
+use spending::{Held, Spending};
+use terms::Terms;
 
 /// A request as it came in, read but not yet decided about.
 pub struct Inbound {
@@ -56,7 +66,9 @@ pub struct Inbound {
     pub id: Arc<str>,
     pub began: Instant,
     pub began_unix_ms: i64,
-    /// Whose answers may be shared; empty without authentication.
+    /// Who asks.
+    pub tenant: Arc<Tenant>,
+    /// Whose answers may be shared; empty without a credential.
     pub partition: Arc<str>,
     /// `cache-control: no-store`: neither read nor write the cache.
     pub no_store: bool,
@@ -74,6 +86,8 @@ pub struct Delivery {
     began: AtomicBool,
     /// The server ended the request, because it stops itself.
     stopped: AtomicBool,
+    /// What is left to the caller, once that is known.
+    headrooms: OnceLock<Headrooms>,
 }
 
 impl Delivery {
@@ -84,6 +98,15 @@ impl Delivery {
     /// Call before the request's future is dropped.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn left(&self, headrooms: Headrooms) {
+        let _ = self.headrooms.set(headrooms);
+    }
+
+    /// What is left to the caller of its limits, this request taken; `None` before that is known.
+    pub fn headrooms(&self) -> Option<&Headrooms> {
+        self.headrooms.get()
     }
 
     pub fn has_begun(&self) -> bool {
@@ -104,6 +127,9 @@ pub struct Gateway {
     gate: Arc<Gate>,
     /// Before the gate.
     pub intake: Intake,
+    limiter: Limiter,
+    /// What was spent of budgets and daily tokens.
+    pub accounts: Accounts,
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
@@ -121,6 +147,8 @@ impl Gateway {
             flights: Arc::new(Flights::default()),
             recall: Arc::default(),
             intake: Intake::default(),
+            limiter: Limiter::default(),
+            accounts: Accounts::default(),
             ledger,
             turn: AtomicU64::new(0),
             drafts: Arc::default(),
@@ -158,9 +186,19 @@ impl Gateway {
         (in_flight, queued, self.dispatcher.fleet.lobby.len())
     }
 
-    /// Refuses a request that has no chance of a place, before its body is read.
-    pub fn check_room(&self, caller: Caller) -> Result<(), Error> {
+    /// Refuses a request that has no chance of a place, or is one too many of its caller's, before its body is read.
+    pub fn check_room(&self, caller: Caller, tenant: &Tenant) -> Result<(), Error> {
+        let rules = self.rules.load();
+        let allowances = Terms::of(&rules, tenant)?.allowances(caller);
+        self.limiter.check(&allowances, Instant::now()).map_err(limited)?;
         self.gate.check(caller).map_err(|shed| self.shed(shed))
+    }
+
+    /// What is left to a caller who takes nothing now; `None` without limits.
+    pub fn headrooms(&self, caller: Caller, tenant: &Tenant) -> Option<Headrooms> {
+        let rules = self.rules.load();
+        let allowances = Terms::of(&rules, tenant).ok()?.allowances(caller);
+        (!allowances.is_empty()).then(|| self.limiter.headrooms(&allowances, Instant::now()))
     }
 
     /// Counts a refusal for load.
@@ -170,8 +208,9 @@ impl Gateway {
     }
 
     /// A request that could not even be read is a row too.
-    pub fn refuse(&self, id: &str, began: Instant, http_status: u16, code: &str) {
+    pub fn refuse(&self, id: &str, began: Instant, http_status: u16, code: &str, tenant: &Tenant) {
         let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
+        record.is_of(tenant);
         record.status = Status::Rejected;
         record.http_status = http_status;
         record.error = Some(code.to_owned());
@@ -189,6 +228,11 @@ impl Gateway {
         let rules = self.rules();
         let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
+        if let Err(error) = self.admit(&rules, &inbound, &draft) {
+            leaving.stays();
+            draft.refused(&error);
+            return Err(error);
+        }
         match self.gate.enter(inbound.caller).await {
             Ok(permit) => draft.admitted(permit),
             Err(shed) => {
@@ -208,12 +252,58 @@ impl Gateway {
         result
     }
 
+    /// Takes what the request needs of its caller's limits; the draft gives back what it did not use.
+    fn admit(&self, rules: &Snapshot, inbound: &Inbound, draft: &Draft) -> Result<(), Error> {
+        let terms = Terms::of(rules, &inbound.tenant)?;
+        let (allowances, per_day) = (terms.allowances(inbound.caller), terms.token_allotments());
+        if allowances.is_empty() && per_day.is_empty() {
+            return Ok(());
+        }
+        let request = &inbound.request;
+        let tokens = estimate::prompt(request).expected + request.max_tokens.unwrap_or(0);
+        let now = Instant::now();
+        let admitted = self.limiter.admit(&allowances, tokens, now).map_err(|refused| {
+            inbound.delivery.left(self.limiter.headrooms(&allowances, now));
+            limited(refused)
+        })?;
+        inbound.delivery.left(admitted.headrooms);
+        let mut wanted = Vec::with_capacity(per_day.len());
+        for allotment in per_day {
+            // An answer may be shorter than it may be: the last tokens of a day are not kept from it.
+            let left = self.accounts.balance(&allotment.account, inbound.began_unix_ms).left(allotment.limit);
+            wanted.push((allotment, i64::try_from(tokens).unwrap_or(i64::MAX).min(left).max(1)));
+        }
+        let today = self.accounts.hold(wanted, inbound.began_unix_ms).map_err(|overdrawn| {
+            let until = overdrawn.balance.stretch.end_ms.saturating_sub(inbound.began_unix_ms);
+            let name = Arc::from(overdrawn.account.scope.name());
+            let who = match overdrawn.account.scope.kind() {
+                "team" => Who::Team(name),
+                _ => Who::Key(name),
+            };
+            limited(Limited {
+                limit: Limit::TokensPerDay,
+                name: overdrawn.account.scope.name().into(),
+                who,
+                amount: overdrawn.limit.unsigned_abs(),
+                retry_after: Duration::from_millis(until.unsigned_abs()),
+            })
+        })?;
+        draft.let_in(admitted, today);
+        Ok(())
+    }
+
     /// The decision without a call.
     pub fn route(&self, inbound: &Inbound) -> Result<Explanation, Error> {
         let rules = self.rules();
+        let selection = self.select(&rules, inbound)?;
+        Ok(self.decide(&rules, inbound, &selection, None))
+    }
+
+    /// From the names in a request to the targets that this caller may have.
+    fn select(&self, rules: &Snapshot, inbound: &Inbound) -> Result<Selection, Error> {
         let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
         rules.check_hints(&inbound.hints)?;
-        Ok(self.decide(&rules, inbound, &selection, None))
+        Ok(Terms::of(rules, &inbound.tenant)?.permit(inbound, selection)?)
     }
 
     async fn answer(
@@ -222,8 +312,7 @@ impl Gateway {
         inbound: Arc<Inbound>,
         draft: &Arc<Draft>,
     ) -> Result<Reply, Error> {
-        let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;
-        rules.check_hints(&inbound.hints)?;
+        let selection = self.select(rules, &inbound)?;
         if inbound.request.embed.is_some() {
             selection.of_one_model()?;
         }
@@ -235,8 +324,8 @@ impl Gateway {
         };
         if !inbound.refresh
             && let Some(entry) = cache.get(&key)
-            // A reload may have taken the target away: what it said is not served any more.
-            && rules.index.target(&format!("{}/{}", entry.provider, entry.model)).is_some()
+            // A reload may have taken the target away, or this caller may not have it: what it said is not served then.
+            && selection.contains(&entry.provider, &entry.model)
         {
             return Ok(Reply::hit(&entry, &inbound, draft));
         }
@@ -319,7 +408,7 @@ impl Gateway {
                 ^ u64::from(request.body().len() as u32).rotate_left(40),
             turn: self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let plan = plan(&question, |target| {
+        let mut plan = plan(&question, |target| {
             let mut vitals = self.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now);
             let ours = place.is_some_and(|place| *place.provider() == *target.provider.name);
             if ours && matches!(vitals.availability, Availability::Full { .. }) {
@@ -327,7 +416,15 @@ impl Gateway {
             }
             vitals
         });
+        if let Some(spending) = self.spending(rules, inbound) {
+            spending.afford(&self.accounts, &mut plan);
+        }
         Explanation::new(task, plan)
+    }
+
+    fn spending(&self, rules: &Snapshot, inbound: &Inbound) -> Option<Spending> {
+        let terms = Terms::of(rules, &inbound.tenant).ok()?;
+        Spending::of(&terms, &rules.provider_budgets, rules.settings.hedge.enabled, inbound.began_unix_ms)
     }
 
     /// Classify, rank, dispatch. The answer is metered into `draft` and, if it may be, stored under `store`.
@@ -348,16 +445,31 @@ impl Gateway {
             }
             let explanation = Arc::new(explanation);
             draft.decided(&explanation);
-            let refused = match explanation.plan.impossible() {
-                None => match self.dispatch(rules, inbound, &explanation, draft, store.clone(), place.take()).await {
-                    Ok(source) => return Ok(source),
-                    Err(error) => error,
+            let held = match (self.spending(rules, inbound), explanation.plan.impossible()) {
+                (Some(spending), None) => match spending.hold(&self.accounts, &explanation.plan) {
+                    Ok(held) => Some(held),
+                    // Somebody was quicker: what is left now may pay for something else.
+                    Err(_) => continue,
                 },
+                _ => None,
+            };
+            let ceiling = held.as_ref().and_then(|held| held.ceiling);
+            draft.reserve(held.map(|held: Held| held.hold));
+            let refused = match explanation.plan.impossible() {
+                None => {
+                    match self.dispatch(rules, inbound, &explanation, draft, store.clone(), place.take(), ceiling).await
+                    {
+                        Ok(source) => return Ok(source),
+                        Err(error) => error,
+                    }
+                }
+                Some(Impossible::Budget(overdrawn)) => Error::Budget { overdrawn, explanation },
                 Some(Impossible::NoCandidate) => Error::NoCandidate(explanation),
                 Some(Impossible::Context) => Error::ContextLength(explanation),
                 Some(Impossible::Unavailable { retry_after }) => Error::Unavailable { retry_after, explanation },
             };
             drop(place.take());
+            draft.reserve(None);
             // Nobody was asked, and somebody has only too much to do: a place will become free.
             let Error::Unavailable { explanation, .. } = &refused else { return Err(refused) };
             let crowded = self.crowded(rules, explanation);
@@ -417,6 +529,7 @@ impl Gateway {
         draft: &Arc<Draft>,
         store: Option<(Key, Arc<Cache>)>,
         place: Option<Reserved>,
+        ceiling: Option<NanoUsd>,
     ) -> Result<Source, Error> {
         let policy = |provider: &Provider| rules.policy(provider);
         let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
@@ -430,6 +543,7 @@ impl Gateway {
             deadline,
             require_parameters: inbound.hints.require_parameters,
             hedge: &rules.settings.hedge,
+            ceiling,
         };
         let explanation = explanation.clone();
         match self.dispatcher.run(&errand, place).await {
@@ -480,6 +594,12 @@ impl Gateway {
             },
         }
     }
+}
+
+/// Counts a refusal for a caller's own limits.
+fn limited(refused: Limited) -> Error {
+    metrics::counter!("stepwell_rate_limited_total", "limit" => refused.limit.as_str()).increment(1);
+    Error::Limited(refused)
 }
 
 /// A shared stream that was cut, for a follower that has seen nothing of it.

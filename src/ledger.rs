@@ -242,7 +242,10 @@ impl Ledger {
         let recent: Vec<Arc<Record>> = self.0.rows.lock().recent.iter().cloned().collect();
         let mut grouping = report::Grouping::new(&query.group_by);
         for record in recent.iter().filter(|record| query.covers(record.started_unix_ms)) {
-            grouping.add(record.started_unix_ms, &cell::Labels::of(record), &cell::Facts::of(record));
+            let labels = cell::Labels::of(record);
+            if query.shows(&labels) {
+                grouping.add(record.started_unix_ms, &labels, &cell::Facts::of(record));
+            }
         }
         grouping.into_groups()
     }

@@ -9,6 +9,7 @@ pub mod chat; // the OpenAI chat vocabulary
 pub mod resilience; // breaker, backoff, budgets: time is an argument
 
 pub mod catalog; // providers, models, prices, skills, speeds
+pub mod tenant; // who calls, and what they may do
 
 pub mod admission; // may it in, now: places, queues, early refusals
 pub mod cache; // identical requests are answered once

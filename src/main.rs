@@ -134,6 +134,11 @@ enum Command {
         #[arg(long, short, default_value_t = 4010)]
         port: u16,
     },
+    /// Make, show, rotate and revoke the keys of callers.
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -155,6 +160,91 @@ struct Serve {
     /// Serve the built-in demo provider, whatever is configured.
     #[arg(long)]
     demo: bool,
+    /// Listen beyond this machine without asking for keys.
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Make a key. It is printed once and kept as a hash.
+    Create {
+        /// Names the key in reports; unique.
+        #[arg(long)]
+        name: String,
+        /// One of `tiers` in the configuration.
+        #[arg(long)]
+        tier: Option<String>,
+        /// Whose limits and budget it shares (`teams`), and a column in reports.
+        #[arg(long)]
+        team: Option<String>,
+        /// member (asks models, sees its own usage), operator (sees all) or admin (also keys).
+        #[arg(long)]
+        role: Option<String>,
+        /// A word for reports; may be repeated.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// A span from now, such as 90d, or an RFC 3339 time.
+        #[arg(long)]
+        expires: Option<String>,
+        /// An alias, a model or a provider/model that it may ask for; may be repeated.
+        #[arg(long = "model", value_name = "MODEL")]
+        models: Vec<String>,
+        /// A provider that may answer; may be repeated.
+        #[arg(long = "provider", value_name = "PROVIDER")]
+        providers: Vec<String>,
+        /// A limit of its own, such as requests_per_minute=60 or budget.month=20; may be repeated.
+        #[arg(long = "limit", value_name = "NAME=VALUE")]
+        limits: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List all keys, revoked ones included.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show one key.
+    Show {
+        /// Id or name.
+        key: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give a key a new text; the old one goes on for a while.
+    Rotate {
+        /// Id or name.
+        key: String,
+        /// How long the old text goes on; 0 ends it at once. 24h if not given.
+        #[arg(long)]
+        overlap: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// End a key for good.
+    Revoke {
+        /// Id or name.
+        key: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Args)]
+struct Place {
+    #[arg(long)]
+    json: bool,
+    /// Where the keys are kept.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+}
+
+impl From<Place> for command::keys::Place {
+    fn from(Place { json, data_dir, config }: Place) -> Self {
+        Self { json, data_dir, config }
+    }
 }
 
 #[derive(Args)]
@@ -175,11 +265,24 @@ enum Format {
     Json,
 }
 
+fn keys(keys: Keys) -> command::Outcome {
+    match keys {
+        Keys::Create { name, tier, team, role, tags, expires, models, providers, limits, place } => {
+            let new = command::keys::New { name, tier, team, role, tags, expires, models, providers, limits };
+            command::keys::create(&place.into(), new)
+        }
+        Keys::List { place } => command::keys::list(&place.into()),
+        Keys::Show { key, place } => command::keys::show(&place.into(), &key),
+        Keys::Rotate { key, overlap, place } => command::keys::rotate(&place.into(), &key, overlap.as_deref()),
+        Keys::Revoke { key, place } => command::keys::revoke(&place.into(), &key),
+    }
+}
+
 fn main() -> ExitCode {
     let Cli { command, serve } = Cli::parse();
     let exit = match command.unwrap_or(Command::Serve(serve)) {
-        Command::Serve(Serve { config, host, port, data_dir, demo }) => {
-            command::serve::run(command::serve::Options { config, host, port, data_dir, demo })
+        Command::Serve(Serve { config, host, port, data_dir, demo, insecure }) => {
+            command::serve::run(command::serve::Options { config, host, port, data_dir, demo, insecure })
         }
         Command::Check { file, live } => command::check::run(file.as_deref(), live),
         Command::Init { from_env, output } => command::init::run(from_env, &output),
@@ -203,6 +306,7 @@ fn main() -> ExitCode {
         Command::Bench { concurrency, duration, stream } => command::bench::run(concurrency, duration, stream),
         Command::Chaos { config, requests, json } => command::chaos::run(config.as_deref(), requests, json),
         Command::Demo { host, port } => command::demo::run(host, port),
+        Command::Keys { command } => keys(command),
         Command::Completions { shell } => {
             let mut cli = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut cli, "stepwell", &mut std::io::stdout());

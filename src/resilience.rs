@@ -7,5 +7,6 @@ pub mod backoff;
 pub mod breaker;
 pub mod cooldown;
 pub mod ewma;
+pub mod gcra;
 pub mod limit;
 pub mod window;

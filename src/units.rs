@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// A century: longer spans are mistakes, and the end of one must still be a point in time.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
@@ -127,6 +128,25 @@ quantity!(
     /// A share in the configuration file.
     Share(f64), share, "a share such as 20% or 0.2", |number| share(&number.to_string())
 );
+
+/// As it is read again: whole milliseconds, in the largest unit that fits.
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ms = self.0.as_millis();
+        let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+        let text = match units.into_iter().find(|(_, unit)| ms > 0 && ms % unit == 0) {
+            Some((name, unit)) => format!("{}{name}", ms / unit),
+            None => format!("{ms}ms"),
+        };
+        serializer.serialize_str(&text)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

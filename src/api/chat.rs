@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use super::speech::{Heard, Speech};
-use super::{hints, sse};
+use super::{hints, limits, sse};
 use crate::admission::Shed;
 use crate::admission::intake::Intake;
 use crate::chat::Invalid;
@@ -55,8 +55,9 @@ pub async fn answer(
         Ok(heard) => heard,
         Err(unread) => {
             let error = ApiError::from(unread);
-            gateway.refuse(&id, began, error.status().as_u16(), error.code().unwrap_or_default());
-            return speech.refuse(&error, &id);
+            gateway.refuse(&id, began, error.status().as_u16(), error.code().unwrap_or_default(), &caller.tenant);
+            let refused = speech.refuse(&error, &id);
+            return limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref());
         }
     };
     warnings.extend(inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
@@ -81,14 +82,15 @@ pub async fn answer(
             return speech.refuse(&ApiError::unavailable("shutting_down", "the router is shutting down"), &id);
         }
     };
-    match result {
+    let response = match result {
         Ok(Ok(reply)) => respond(reply, writer, options, began, warnings),
         Ok(Err(error)) => speech.refuse(&ApiError::from(error), &id),
         Err(_) => {
             delivery.begin();
-            event_stream(sse::patient_body(pending, delivery, writer, options))
+            event_stream(sse::patient_body(pending, delivery.clone(), writer, options))
         }
-    }
+    };
+    limits::shown(response, delivery.headrooms())
 }
 
 /// Why a request could not be read.
@@ -139,7 +141,7 @@ async fn heard(
     began: Instant,
     speech: Speech,
 ) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
-    gateway.check_room(caller.line)?;
+    gateway.check_room(caller.line, &caller.tenant)?;
     let body = read(gateway, headers, body).await?;
     let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
@@ -155,6 +157,7 @@ async fn heard(
         id: request_id(headers).into(),
         began,
         began_unix_ms: jiff::Timestamp::now().as_millisecond(),
+        tenant: caller.tenant.clone(),
         partition: caller.partition.clone(),
         caller: caller.line,
         no_store: says("no-store"),

@@ -7,12 +7,17 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::gateway::error::{Error, SHED_RETRY};
+use crate::money::NanoUsd;
 use crate::provider::failure::{Failure, FailureKind};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Beyond this, an SDK that tries again by itself only wastes time: none waits that long.
+const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Longest message, in characters.
 const MAX_MESSAGE: usize = 4000;
@@ -45,6 +50,11 @@ impl ApiError {
             retry_after_seconds: None,
             should_retry: None,
         }
+    }
+
+    /// 401: nobody was let in. Trying again with the same credential is of no use.
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self { should_retry: Some(false), ..Self::request(StatusCode::UNAUTHORIZED, "invalid_api_key", None, message) }
     }
 
     /// 500: our own fault, logged by whoever found it.
@@ -128,6 +138,30 @@ impl From<&Error> for ApiError {
             Error::ContextLength(_) => api.param = Some("messages".to_owned()),
             Error::NoCandidate(_) => {}
             Error::Shed(_) => api.retry_after_seconds = Some(ceil(SHED_RETRY)),
+            Error::Forbidden(forbidden) => api.param = forbidden.param().map(str::to_owned),
+            Error::Limited(limited) => {
+                api.retry_after_seconds = Some(ceil(limited.retry_after));
+                api.details.insert("limit".to_owned(), json!(limited.limit.as_str()));
+                // An SDK's second try comes much earlier than that.
+                api.should_retry = (limited.retry_after > LONG).then_some(false);
+            }
+            Error::Budget { overdrawn, .. } => {
+                let balance = &overdrawn.balance;
+                let ends = Timestamp::from_millisecond(balance.stretch.end_ms).ok();
+                let rest = ends.and_then(|ends| ends.duration_since(Timestamp::now()).try_into().ok());
+                api.retry_after_seconds = rest.map(ceil);
+                let budget = json!({
+                    "scope": overdrawn.account.scope.kind(),
+                    "name": overdrawn.account.scope.name(),
+                    "period": overdrawn.account.period.as_str(),
+                    "limit_usd": NanoUsd(overdrawn.limit),
+                    "spent_usd": NanoUsd(balance.spent),
+                    "held_usd": NanoUsd(balance.held),
+                    "left_usd": NanoUsd(balance.left(overdrawn.limit)),
+                    "resets_at": overdrawn.starts_anew(),
+                });
+                api.details.insert("budget".to_owned(), budget);
+            }
             Error::Unavailable { retry_after, .. } => api.retry_after_seconds = Some(ceil(*retry_after)),
             Error::Upstream { failure, attempts, retry_after, .. } => {
                 api.param.clone_from(&failure.param);
@@ -161,6 +195,7 @@ impl From<&Error> for ApiError {
         }
         if let Error::NoCandidate(explanation)
         | Error::ContextLength(explanation)
+        | Error::Budget { explanation, .. }
         | Error::Unavailable { explanation, .. } = error
         {
             let excluded: Vec<Value> = explanation

@@ -8,19 +8,25 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
+use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use crate::catalog::Target;
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
+use crate::gateway::terms::Terms;
 
 /// Models have no birthday here; the SDKs want a number. The catalogue's date, 2026-11-20.
 const CREATED: i64 = 1_795_132_800;
 
-pub async fn list(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Json<Value> {
+/// What the caller may ask for.
+pub async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Json<Value> {
     let rules = gateway.rules();
-    let aliases = rules.index.aliases().map(alias);
-    let mut data: Vec<Value> = aliases.chain(rules.index.targets().iter().map(|target| model(target))).collect();
+    // A key of a tier that is gone may ask for nothing.
+    let terms = Terms::of(&rules, &caller.tenant).ok();
+    let aliases = rules.index.aliases().filter(|name| terms.as_ref().is_some_and(|terms| terms.shows_alias(name)));
+    let targets = rules.index.targets().iter().filter(|target| terms.as_ref().is_some_and(|terms| terms.shows(target)));
+    let mut data: Vec<Value> = aliases.map(alias).chain(targets.map(|target| model(target))).collect();
     if !headers.contains_key("anthropic-version") {
         return Json(json!({"object": "list", "data": data}));
     }
@@ -37,9 +43,15 @@ fn in_anthropics_words(model: &mut Value) {
     model["created_at"] = json!("2026-11-20T00:00:00Z");
 }
 
-pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
     let rules = gateway.rules();
-    match find(&rules, &id) {
+    let terms = Terms::of(&rules, &caller.tenant).ok();
+    match terms.and_then(|terms| find(&rules, &terms, &id)) {
         Some(found) => Json(found).into_response(),
         None => {
             let error = rules.index.select(&id, &[]).err();
@@ -50,15 +62,15 @@ pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(i
     }
 }
 
-fn find(rules: &Snapshot, id: &str) -> Option<Value> {
+fn find(rules: &Snapshot, terms: &Terms<'_>, id: &str) -> Option<Value> {
     if let Some(name) = rules.index.aliases().find(|name| *name == id) {
-        return Some(alias(name));
+        return terms.shows_alias(name).then(|| alias(name));
     }
     if let Some(target) = rules.index.target(id) {
-        return Some(model(target));
+        return terms.shows(target).then(|| model(target));
     }
     let selection = rules.index.select(id, &[]).ok()?;
-    selection.groups.first()?.targets.first().map(|target| model(target))
+    selection.groups.first()?.targets.iter().find(|target| terms.shows(target)).map(|target| model(target))
 }
 
 fn alias(name: &str) -> Value {

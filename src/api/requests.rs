@@ -9,19 +9,27 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
+use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use super::usage::unreadable;
 use crate::gateway::Gateway;
 use crate::ledger::journal::{Cursor, Filter};
 use crate::ledger::record::Status;
+use crate::ledger::row::Row;
 use crate::ledger::usage::moment;
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
 
-pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    match gateway.ledger.find(&id).await {
+pub async fn one(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Response {
+    let is_shown = |row: &Row| caller.sees_only().is_none_or(|key| row.key.as_deref() == Some(key));
+    match gateway.ledger.find(&id).await.map(|row| row.filter(is_shown)) {
         Ok(Some(row)) => Json(row).into_response(),
         Ok(None) if gateway.is_in_flight(&id) => Json(json!({"id": id, "status": Status::InProgress})).into_response(),
         Ok(None) => {
@@ -34,14 +42,18 @@ pub async fn one(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, Path(i
     }
 }
 
-/// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `since`, `until`.
+/// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `key`, `since`, `until`.
 pub async fn recent(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     headers: HeaderMap,
     Query(parameters): Query<HashMap<String, String>>,
 ) -> Response {
     let result = async {
-        let (filter, limit, before) = read(&parameters)?;
+        let (mut filter, limit, before) = read(&parameters)?;
+        if let Some(key) = caller.sees_only() {
+            filter.key = Some(key.to_owned());
+        }
         let rows = gateway.ledger.recent(&filter, limit, before.as_ref()).await.map_err(unreadable)?;
         let next = rows.last().filter(|_| rows.len() == limit).map(|row| Cursor::of(row).to_string());
         Ok(Json(json!({"object": "list", "has_more": next.is_some(), "next": next, "data": rows})).into_response())
@@ -72,10 +84,11 @@ fn read(parameters: &HashMap<String, String>) -> Result<(Filter, usize, Option<C
             "provider" => filter.provider = Some(value.clone()),
             "model" => filter.model = Some(value.clone()),
             "task" => filter.task = Some(value.clone()),
+            "key" => filter.key = Some(value.clone()),
             "since" => filter.since_ms = time()?,
             "until" => filter.until_ms = time()?,
             _ => {
-                let known = "limit, before, status, provider, model, task, since, until";
+                let known = "limit, before, status, provider, model, task, key, since, until";
                 return Err(bad(name, &format!("unknown parameter; there are {known}")));
             }
         }

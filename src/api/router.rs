@@ -10,17 +10,23 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::caller::{Needs, identify as identify_caller};
 use super::edge::{identify, panicked, request_id, sound};
 use super::error::ApiError;
-use super::{chat, health, metrics, models, requests, route, speech, usage};
+use super::{budgets, chat, health, keys, metrics, models, requests, route, speech, usage};
 use crate::gateway::Gateway;
 use crate::operations::Operations;
+use crate::tenant::access::Access;
+use crate::tenant::keeper::Keeper;
+use crate::tenant::role::Role;
 
 /// What handlers may ask for; each takes the parts that it uses.
 #[derive(Clone)]
 pub struct Shared {
     pub gateway: Arc<Gateway>,
     pub operations: Arc<Operations>,
+    pub access: Arc<Access>,
+    pub keeper: Arc<Keeper>,
 }
 
 impl FromRef<Shared> for Arc<Gateway> {
@@ -37,8 +43,8 @@ impl FromRef<Shared> for Arc<Operations> {
 
 /// Named in the answer to an unknown path.
 const PATHS: &str = "POST /v1/chat/completions, POST /v1/messages, POST /v1/messages/count_tokens, \
-                     POST /v1/responses, POST /v1/completions, POST /v1/embeddings, POST /v1/route, GET /v1/models, GET /v1/usage, GET /v1/usage/compare, \
-                     GET /v1/requests, GET /gateway/status, GET /health, GET /metrics";
+                     POST /v1/responses, POST /v1/completions, POST /v1/embeddings, POST /v1/route, GET /v1/models, GET /v1/usage, GET /v1/usage/compare, GET /v1/budgets, \
+                     GET /v1/requests, GET /v1/keys, POST /v1/keys, GET /gateway/status, GET /health, GET /metrics";
 
 pub fn router(shared: Shared) -> Router {
     // Spelled out twice and not nested: nesting rewrites the path of every request.
@@ -56,26 +62,48 @@ pub fn router(shared: Shared) -> Router {
             .route(&at("/models/{*id}"), get(models::one))
             .route(&at("/usage"), get(usage::report))
             .route(&at("/usage/compare"), get(usage::compare))
+            .route(&at("/budgets"), get(budgets::list))
             .route(&at("/requests"), get(requests::recent))
             .route(&at("/requests/{id}"), get(requests::one))
     };
     // A client that appends its own `/v1` to a base URL that has one, or none where there is none, means the same.
     let paths = ["/v1", "/openai/v1", "/anthropic/v1", "/v1/v1", ""];
-    let router = paths.into_iter().fold(Router::new(), v1);
-    let router = operational(router).fallback(unknown_path).method_not_allowed_fallback(wrong_method);
+    let asked = paths.into_iter().fold(Router::new(), v1);
+    let admin = Router::new()
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", get(keys::one).delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/keys/{id}/revoke", post(keys::revoke));
+    let router = open()
+        .merge(watched(&shared))
+        .merge(behind(asked, &shared, Needs::Role(Role::Member)))
+        .merge(behind(admin, &shared, Needs::Role(Role::Admin)))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method);
     layered(router).with_state(shared)
 }
 
 /// What is served to a connection for which there is no room: the operational paths, and a request to come back.
 pub fn full(shared: Shared) -> Router {
-    let router = operational(Router::new()).fallback(no_room);
+    let router = open().merge(watched(&shared)).fallback(no_room);
     layered(router).layer(axum::middleware::map_response(close)).with_state(shared)
 }
 
-/// The paths by which a server is watched.
-fn operational(router: Router<Shared>) -> Router<Shared> {
-    router
-        .route("/gateway/status", get(health::status))
+/// Paths that ask for more than reaching them.
+fn behind(router: Router<Shared>, shared: &Shared, needs: Needs) -> Router<Shared> {
+    router.route_layer(axum::middleware::from_fn_with_state((shared.clone(), needs), identify_caller))
+}
+
+/// The paths by which operators watch a server.
+fn watched(shared: &Shared) -> Router<Shared> {
+    let status = Router::new().route("/gateway/status", get(health::status));
+    let metrics = Router::new().route("/metrics", get(metrics::text));
+    behind(status, shared, Needs::Role(Role::Operator)).merge(behind(metrics, shared, Needs::Metrics))
+}
+
+/// The only paths without a credential: whether the process lives and can work. They tell nothing about callers.
+fn open() -> Router<Shared> {
+    Router::new()
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/livez", get(health::live))
@@ -84,7 +112,6 @@ fn operational(router: Router<Shared>) -> Router<Shared> {
         .route("/health/ready", get(health::ready))
         .route("/readyz", get(health::ready))
         .route("/health/readiness", get(health::ready))
-        .route("/metrics", get(metrics::text))
 }
 
 fn layered(router: Router<Shared>) -> Router<Shared> {

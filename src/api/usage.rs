@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 
+use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use crate::gateway::Gateway;
@@ -24,11 +25,12 @@ type Parameters = Query<HashMap<String, String>>;
 
 pub async fn report(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     headers: HeaderMap,
     Query(parameters): Parameters,
 ) -> Response {
     let result = async {
-        let query = query(&parameters, &["group_by", "since", "until", "format"])?;
+        let query = query(&parameters, &["group_by", "since", "until", "format", "key"], &caller)?;
         let as_csv = match parameters.get("format").map(String::as_str) {
             None | Some("json") => false,
             Some("csv") => true,
@@ -52,11 +54,12 @@ pub async fn report(
 /// What the recorded traffic would have cost at every target with a price.
 pub async fn compare(
     State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
     headers: HeaderMap,
     Query(parameters): Parameters,
 ) -> Response {
     let result = async {
-        let query = query(&parameters, &["since", "until"])?;
+        let query = query(&parameters, &["since", "until", "key"], &caller)?;
         gateway.ledger.caught_up(CATCH_UP).await;
         let groups = gateway.ledger.groups(&query).await.map_err(unreadable)?;
         let rules = gateway.rules();
@@ -66,7 +69,8 @@ pub async fn compare(
     result.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
 }
 
-fn query(parameters: &HashMap<String, String>, known: &[&str]) -> Result<UsageQuery, ApiError> {
+/// Members ask about themselves, whatever they ask.
+fn query(parameters: &HashMap<String, String>, known: &[&str], caller: &Caller) -> Result<UsageQuery, ApiError> {
     let bad = |param: &str, message: String| {
         ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message)
     };
@@ -76,10 +80,13 @@ fn query(parameters: &HashMap<String, String>, known: &[&str]) -> Result<UsageQu
     }
     let get = |name: &str| parameters.get(name).map(String::as_str);
     let now = jiff::Timestamp::now().as_millisecond();
-    UsageQuery::parse(get("group_by"), get("since"), get("until"), now).map_err(|error: BadQuery| {
-        let of_time = if get("since").is_some() { "since" } else { "until" };
-        bad(error.param(of_time), error.to_string())
-    })
+    let mut query =
+        UsageQuery::parse(get("group_by"), get("since"), get("until"), now).map_err(|error: BadQuery| {
+            let of_time = if get("since").is_some() { "since" } else { "until" };
+            bad(error.param(of_time), error.to_string())
+        })?;
+    query.key = caller.sees_only().or(get("key")).map(str::to_owned);
+    Ok(query)
 }
 
 /// The store cannot be read right now.

@@ -49,6 +49,10 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("server", print(&old.server) != print(&new.server)),
         ("storage", print(&old.storage) != print(&new.storage)),
         ("logging", print(&old.logging) != print(&new.logging)),
+        ("auth", print(&old.tenants.auth) != print(&new.tenants.auth)),
+        ("tiers", old.tenants.tiers != new.tenants.tiers),
+        ("teams", old.tenants.teams != new.tenants.teams),
+        ("budgets", old.tenants.budgets != new.tenants.budgets),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }

@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::difference::difference;
-use super::discover;
+use super::{accounts, discover};
 use crate::config::{self, Source};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::operations::Operations;
+use crate::tenant;
+use crate::tenant::access::Access;
 
 /// A change is noticed within 2 s (CONTRACT): a look every 500 ms, and one more to see that writing has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -27,12 +29,19 @@ pub struct Reloader {
     /// What the files held when they were loaded: a change before the first look counts too.
     in_force: u64,
     gateway: Arc<Gateway>,
+    access: Arc<Access>,
     operations: Arc<Operations>,
 }
 
 impl Reloader {
-    pub fn new(source: Source, files: Vec<PathBuf>, gateway: Arc<Gateway>, operations: Arc<Operations>) -> Self {
-        Self { in_force: fingerprint(&files), source, files, gateway, operations }
+    pub fn new(
+        source: Source,
+        files: Vec<PathBuf>,
+        gateway: Arc<Gateway>,
+        access: Arc<Access>,
+        operations: Arc<Operations>,
+    ) -> Self {
+        Self { in_force: fingerprint(&files), source, files, gateway, access, operations }
     }
 
     pub async fn run(mut self, stop: CancellationToken) {
@@ -106,7 +115,10 @@ impl Reloader {
                 let (version, targets) = (snapshot.version, snapshot.index.targets().len());
                 let changes = difference(&old.settings, &snapshot.settings);
                 self.files = loaded.files;
+                let tenants = snapshot.settings.clone();
+                self.open_accounts(&tenants.tenants).await;
                 self.gateway.replace_rules(snapshot);
+                self.open_accounts(&tenants.tenants).await;
                 self.operations.reloaded(loaded.origin.to_string());
                 tracing::info!(because, version, targets, "configuration reloaded: {changes}");
             }
@@ -115,6 +127,15 @@ impl Reloader {
                 tracing::error!(because, "the configuration was not reloaded; the old rules stay in force:\n{text}");
                 self.operations.reload_failed(text);
             }
+        }
+    }
+}
+
+impl Reloader {
+    /// A budget that is new knows what was spent before it.
+    async fn open_accounts(&self, tenants: &tenant::settings::Settings) {
+        if let Err(error) = accounts::open(&self.gateway, tenants, &self.access.ring()).await {
+            tracing::error!("new budgets do not know what was spent before: {error}");
         }
     }
 }

@@ -51,7 +51,7 @@ fn measure(directory: &std::path::Path, concurrency: usize, duration: Duration, 
         let source = Source::File(file);
         let loaded = config::load(&source, &environment)?;
         let listen = Some("127.0.0.1:0".parse().context("the loopback address")?);
-        let options = app::Options { source, listen, data_dir: Some(directory.to_owned()) };
+        let options = app::Options { source, listen, data_dir: Some(directory.to_owned()), insecure: false };
         let running = app::start(loaded, options).await?;
         let url = format!("http://{}/v1/chat/completions", running.address);
         let mut text = format!("{:<34}{:>10}{:>12}{:>12}{:>10}\n", "", "requests/s", "p50 µs", "p99 µs", "errors");

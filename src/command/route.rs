@@ -1,6 +1,7 @@
 //! `stepwell route "PROMPT"`: the decision without a call, by the same function that decides for real.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::gateway::{Gateway, Inbound};
 use crate::ledger::Ledger;
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;
+use crate::tenant::Tenant;
 
 /// Excluded targets shown in the text; `--json` has all.
 const EXCLUDED_SHOWN: usize = 12;
@@ -34,6 +36,7 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
         id: "dry-run".into(),
         began: Instant::now(),
         began_unix_ms: 0,
+        tenant: Arc::new(Tenant::anonymous()),
         partition: "".into(),
         caller: Default::default(),
         no_store: true,

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Exit, Outcome, block_on, load, source};
 use crate::app::{self, banner};
 use crate::config::{self, LogFormat, Logging, environment};
+use crate::tenant::settings::Required;
 
 pub struct Options {
     pub config: Option<PathBuf>,
@@ -17,6 +18,7 @@ pub struct Options {
     pub port: Option<u16>,
     pub data_dir: Option<PathBuf>,
     pub demo: bool,
+    pub insecure: bool,
 }
 
 pub fn run(options: Options) -> Outcome {
@@ -37,14 +39,20 @@ async fn serve(options: Options) -> Outcome {
     }
     let configured = loaded.settings.server.listen;
     let listen = SocketAddr::new(options.host.unwrap_or(configured.ip()), options.port.unwrap_or(configured.port()));
-    if !listen.ip().is_loopback() {
+    let required = loaded.settings.tenants.auth.required;
+    let is_open = required == Required::Never || (required == Required::Auto && options.insecure);
+    if !listen.ip().is_loopback() && is_open {
         tracing::warn!(
             "listening on {listen}, beyond this machine, without authentication: whoever reaches it spends your money"
         );
     }
     let origin = loaded.origin.clone();
     let data_dir = config::data_dir(options.data_dir.as_deref(), &environment);
-    let running = app::start(loaded, app::Options { source, listen: Some(listen), data_dir }).await?;
+    let started = app::Options { source, listen: Some(listen), data_dir, insecure: options.insecure };
+    let running = app::start(loaded, started).await.map_err(|error| match error.is::<app::Exposed>() {
+        true => Exit::new(Exit::INVALID_CONFIGURATION, error.to_string()),
+        false => error.into(),
+    })?;
     if running.gateway.rules().settings.logging.format == LogFormat::Json {
         tracing::info!(address = %running.address, configuration = %origin, "stepwell is listening");
     } else {

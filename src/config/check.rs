@@ -7,10 +7,12 @@ use super::providers::{self, Surroundings};
 use super::reader::{Item, Section};
 use super::sections;
 use super::settings::{Settings, Upstream};
+use super::tenants;
+use crate::rank::select::BUILT_IN;
+use crate::tenant;
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 10] =
-    ["auth", "tiers", "budgets", "shared", "queue", "jobs", "rollout", "experiments", "ensemble", "telemetry"];
+const LATER: [&str; 7] = ["shared", "queue", "jobs", "rollout", "experiments", "ensemble", "telemetry"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -60,8 +62,34 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
+    settings.tenants = tenants(&mut file, &settings, &broken);
     finish(file);
     settings
+}
+
+fn tenants(file: &mut Section<'_>, settings: &Settings, broken: &[&str]) -> tenant::settings::Settings {
+    let known = |item: &Item<'_>, name: &str| {
+        let is_alias = BUILT_IN.iter().any(|(alias, _)| *alias == name) || settings.routing.aliases.contains_key(name);
+        let is_model = settings.targets.iter().any(|target| target.model.id == name);
+        if !is_alias && !is_model {
+            match_target(item, name, settings, broken);
+        }
+    };
+    let by_name = |item: Option<Item<'_>>, what: &str| {
+        item.map(|item| tenants::limits_by_name(&item, what, &known)).unwrap_or_default()
+    };
+    let mut read = tenant::settings::Settings {
+        auth: file.section("auth").map(tenants::auth).unwrap_or_default(),
+        tiers: by_name(file.get("tiers"), "a map of tiers"),
+        teams: by_name(file.get("teams"), "a map of teams"),
+        ..Default::default()
+    };
+    let tiers: Vec<&str> = read.tiers.keys().map(String::as_str).collect();
+    let named = settings.providers.iter().map(|provider| &*provider.name);
+    let providers: Vec<&str> = named.chain(broken.iter().copied()).collect();
+    let budgets = file.section("budgets").map(|section| tenants::budgets(section, &tiers, &providers));
+    read.budgets = budgets.unwrap_or_default();
+    read
 }
 
 fn finish(file: Section<'_>) {

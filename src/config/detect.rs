@@ -126,6 +126,7 @@ impl Settings {
             server: Default::default(),
             storage: Default::default(),
             logging: Default::default(),
+            tenants: Default::default(),
         }
     }
 

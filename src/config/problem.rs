@@ -12,7 +12,8 @@ const SECRET_WORDS: [&str; 7] = ["key", "kye", "token", "secret", "password", "a
 const SECRET_STARTS: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "pplx-", "csk-"];
 
 /// Settings that have such a word in their name and are no secrets.
-const NO_SECRETS: [&str; 3] = ["first_token", "between_tokens", "tokens_per_second"];
+const NO_SECRETS: [&str; 5] =
+    ["first_token", "between_tokens", "tokens_per_second", "tokens_per_minute", "tokens_per_day"];
 /// What is expected where settings belong.
 pub(super) const MAP: &str = "a map of settings";
 

@@ -181,6 +181,10 @@ impl<'a> Item<'a> {
         Some(entries)
     }
 
+    pub fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
     pub fn list(&self, what: &str) -> Option<Vec<Item<'a>>> {
         let Value::List(nodes) = &self.node.value else {
             self.expected(what);

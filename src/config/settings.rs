@@ -11,7 +11,7 @@ use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, rank};
+use crate::{admission, cache, classify, rank, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub server: Server,
     pub storage: Storage,
     pub logging: Logging,
+    /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
+    pub tenants: tenant::settings::Settings,
 }
 
 /// How a provider is treated: when to give up, when to try again, when to leave it alone.

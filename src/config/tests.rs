@@ -85,7 +85,7 @@ routing:
   strategy: cheepest
   max_attempts: 99
 breaker: { cooldown: 10m, max_cooldown: 5m }
-tiers: { free: {} }
+jobs: { workers: 2 }
 ";
     let problems = problems(text);
     let shown: Vec<_> = problems
@@ -102,7 +102,7 @@ tiers: { free: {} }
             (10, 13, "routing.strategy", Some("cheapest")),
             (11, 17, "routing.max_attempts", None),
             (12, 10, "breaker", None),
-            (13, 1, "tiers", None),
+            (13, 1, "jobs", None),
         ],
         "{}",
         Problems(problems.clone())
@@ -113,7 +113,7 @@ tiers: { free: {} }
     );
     assert!(all.contains("\n  10 |   strategy: cheepest\n     |             ^"), "{all}");
     assert!(all.contains("the environment variable `OPENAI_KEY` is not set"), "{all}");
-    assert!(all.contains("`tiers` does not exist yet in this version") && all.ends_with("8 problems"));
+    assert!(all.contains("`jobs` does not exist yet in this version") && all.ends_with("8 problems"));
 }
 
 #[test]
@@ -450,9 +450,9 @@ fn the_manual_is_a_valid_file() {
 
 /// Settings that have no `PartialEq` are compared as they print.
 fn shown(settings: &Settings) -> String {
-    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, .. } = settings;
+    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, .. } = settings;
     let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
-    format!("{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?}")
+    format!("{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?}")
 }
 
 #[test]
@@ -508,4 +508,53 @@ fn a_variable_inside_braces_gets_the_hint_to_quote_it() {
     let text = "providers:\n  openai: { api_key: ${OPENAI_API_KEY} }\n";
     let problems = super::parse(Path::new("providers.yaml"), text, &|_| None, super::today()).expect_err("malformed");
     assert!(problems.to_string().contains("in quotes"), "{problems}");
+}
+
+#[test]
+fn callers_limits_and_budgets_are_read_and_mistakes_in_them_named() {
+    let text = "\
+providers: { demo: }
+routing: { aliases: { house: { only: [demo] } } }
+auth: { required: always, jwt: { issuer: i, audience: [a, b], jwks_url: 'https://id.example.com/keys', tier_claim: tier } }
+tiers:
+  free: { requests_per_minute: 20, tokens_per_day: 100k, concurrency: 2, models: [auto-cheap, house, demo/small, demo] }
+  team: { budget: { month: 200, window: { length: 6h, amount: 2.5 } } }
+teams: { search: { tokens_per_minute: 1M, strategies: [cheapest] } }
+budgets:
+  time_zone: Europe/Berlin
+  total: { month: 2000, warn_at: [80%, 0.5], at_limit: cheapest }
+  providers: { demo: { day: 12 } }
+  tiers: { free: { month: 0 } }
+";
+    let tenants = settings(text).tenants;
+    assert_eq!(tenants.auth.jwt.map(|jwt| jwt.audience), Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(tenants.tiers["free"].tokens_per_day, Some(100_000));
+    assert_eq!(tenants.tiers["team"].budget.window.map(|window| window.amount.usd()), Some(2.5));
+    assert_eq!(tenants.budgets.total.warn_at.iter().map(|share| share.0).collect::<Vec<_>>(), [0.5, 0.8]);
+
+    for (wrong, said) in [
+        ("tiers: { free: { models: [auto-cheep] } }", "auto-cheep"),
+        ("tiers: { free: { models: [] } }", "an empty list would mean everything"),
+        ("tiers: { free: { requests_per_minut: 1 } }", "did you mean `requests_per_minute`?"),
+        ("tiers: { free: { requests_per_minute: 0 } }", "out of range"),
+        ("tiers: { free: { strategies: [fast-ish] } }", "fast-ish"),
+        ("tiers: { free: { budget: { at_limit: warn } } }", "needs an amount"),
+        ("budgets: { total: { month: -1 } }", "out of range"),
+        ("budgets: { total: { window: { length: 6h } } }", "needs `amount`"),
+        ("budgets: { providers: { opnai: { month: 1 } } }", "unknown provider `opnai`"),
+        ("budgets: { time_zone: Mars }", "is no time zone"),
+        ("auth: { jwt: { issuer: i, audience: a } }", "`jwks_url` is missing"),
+        ("auth: { jwt: { issuer: i, audience: a, jwks_url: 'http://id.example.com/' } }", "must be an https:// URL"),
+        ("auth: { secret: short }", "shorter than 32 characters"),
+    ] {
+        let found = problem(&format!("providers: {{ demo: }}\n{wrong}\n"));
+        assert!(found.contains(said), "{wrong}: {found}");
+        assert!(!found.contains("short }"), "a secret is shown: {found}");
+    }
+}
+
+#[test]
+fn a_file_may_have_more_comments_than_settings() {
+    let comments = "# one of many lines\n".repeat(5_000);
+    assert_eq!(settings(&format!("{comments}providers:\n{comments}  demo:\n{comments}")).providers.len(), 1);
 }

@@ -56,9 +56,10 @@ pub(super) struct Malformed {
     pub message: String,
 }
 
-/// Duplicate keys stay in the tree; the reader reports them.
+/// Duplicate keys stay in the tree; the reader reports them. Comments are passed over, however many there are: kept, more
+/// than 32 in a row would be refused.
 pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins, with_snippet: false };
+    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins, with_snippet: false, emit_comments: false };
     let parsed = serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options);
     parsed.map(node).map_err(|error| {
         let at = error.location().map(Place::from).unwrap_or_default();

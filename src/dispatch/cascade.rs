@@ -16,6 +16,7 @@ use super::settings::{Hedge, Policy};
 use super::trail::Trail;
 use crate::catalog::{Provider, Target};
 use crate::chat::Request;
+use crate::money::NanoUsd;
 use crate::provider::failure::{Blow, Failure, FailureKind, Verdict};
 use crate::provider::transport::Transport;
 use crate::rank::plan::{Candidate, Plan};
@@ -50,6 +51,8 @@ pub struct Errand<'a> {
     /// The hint `provider.require_parameters`.
     pub require_parameters: bool,
     pub hedge: &'a Hedge,
+    /// A candidate whose worst case is above is not tried; without a ceiling all may be.
+    pub ceiling: Option<NanoUsd>,
 }
 
 /// An answer, and who gave it.
@@ -145,7 +148,10 @@ impl Dispatcher {
         let mut tried = 0;
         // Set by a context-length failure: only larger windows can help.
         let mut window_above = 0;
-        let mut waiting: VecDeque<&Candidate> = candidates.iter().collect();
+        let is_covered = |candidate: &&Candidate| {
+            errand.ceiling.is_none_or(|ceiling| candidate.estimate.worst_cost.is_some_and(|worst| worst <= ceiling))
+        };
+        let mut waiting: VecDeque<&Candidate> = candidates.iter().filter(is_covered).collect();
         while let Some(candidate) = waiting.pop_front() {
             if tried >= errand.plan.max_attempts || Instant::now() >= errand.deadline {
                 break;

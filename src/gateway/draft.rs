@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 
 use super::error::Error;
 use super::{Delivery, Inbound};
+use crate::admission::budget::{Account, Allotment, Hold, Warning};
 use crate::admission::gate::Permit;
+use crate::admission::rate::Admitted;
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
 use crate::dispatch::trail::{Attempt, Trail};
@@ -30,6 +32,15 @@ pub struct Draft {
     explanation: Mutex<Option<Arc<Explanation>>>,
     /// The request's place in the router; given back with the row.
     permit: Mutex<Option<Permit>>,
+    /// What it took of its caller's limits, and what it may cost: set right with the row.
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    admitted: Option<Admitted>,
+    today: Option<Hold>,
+    money: Option<Hold>,
 }
 
 impl Draft {
@@ -39,6 +50,7 @@ impl Draft {
         let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
         record.asked_model.clone_from(&inbound.request.model);
         record.stream = inbound.request.stream;
+        record.is_of(&inbound.tenant);
         Arc::new(Self {
             ledger,
             open,
@@ -48,12 +60,28 @@ impl Draft {
             record: Mutex::new(Some(record)),
             explanation: Mutex::new(None),
             permit: Mutex::new(None),
+            taken: Mutex::default(),
         })
     }
 
     /// The request has a place now.
     pub fn admitted(&self, permit: Permit) {
         *self.permit.lock() = Some(permit);
+    }
+
+    /// The request is within its caller's limits.
+    pub fn let_in(&self, admitted: Admitted, today: Hold) {
+        let mut taken = self.taken.lock();
+        taken.admitted = Some(admitted);
+        taken.today = Some(today);
+    }
+
+    /// Holds what the request may cost from now on, in the place of what was held before.
+    pub fn reserve(&self, hold: Option<Hold>) {
+        let before = std::mem::replace(&mut self.taken.lock().money, hold);
+        if let Some(before) = before {
+            before.cancel();
+        }
     }
 
     pub fn trail(&self) -> &Trail {
@@ -189,6 +217,7 @@ impl Draft {
     fn write(&self) {
         let Some(mut record) = self.record.lock().take() else { return };
         drop(self.permit.lock().take());
+        std::mem::take(&mut *self.taken.lock()).settle(&record);
         if record.total_ms == 0 {
             record.total_ms = self.began.elapsed().as_millis() as u64;
         }
@@ -207,6 +236,46 @@ impl Draft {
             }
         }
     }
+}
+
+impl Taken {
+    /// Puts what was really used in the place of what was expected.
+    fn settle(self, record: &Record) {
+        // An answer from the cache, or somebody else's, used nothing.
+        let is_bought = record.cache.is_bought();
+        let tokens = if is_bought { record.prompt_tokens + record.completion_tokens } else { 0 };
+        if let Some(admitted) = self.admitted {
+            admitted.settle(tokens, Instant::now());
+        }
+        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        if let Some(today) = self.today {
+            today.settle(0, tokens, "");
+        }
+        if let Some(hold) = self.money {
+            // Without a price only budgets that cannot be passed are left, and nothing is known to add.
+            let cost = record.cost.map_or(0, |cost| cost.0);
+            hold.settle(cost, 0, &record.provider).iter().for_each(warn);
+        }
+    }
+}
+
+fn warn(warning: &Warning) {
+    let Allotment { account: Account { scope, period, .. }, limit, .. } = &warning.allotment;
+    let percent = warning.share.0 * 100.0;
+    let (spent, limit) = (NanoUsd(warning.balance.spent), NanoUsd(*limit));
+    metrics::counter!("stepwell_budget_warnings_total", "scope" => scope.kind(), "period" => period.as_str())
+        .increment(1);
+    tracing::warn!(
+        target: "stepwell::budget",
+        scope = scope.kind(),
+        name = scope.name(),
+        period = period.as_str(),
+        percent,
+        spent_usd = spent.usd(),
+        limit_usd = limit.usd(),
+        "{scope} has spent {percent:.0} % of the budget of this {}: {spent} of {limit}",
+        period.as_str()
+    );
 }
 
 impl Drop for Draft {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::terms::Forbidden;
 use crate::admission::Shed;
+use crate::admission::budget::Overdrawn;
+use crate::admission::rate::Limited;
 use crate::catalog::TargetId;
 use crate::chat::Invalid;
 use crate::dispatch::trail::Attempt;
@@ -33,6 +36,15 @@ pub enum Error {
     /// Refused for load, before any work was done.
     #[error("{0}; retry in {seconds:.0} s", seconds = SHED_RETRY.as_secs_f64())]
     Shed(#[from] Shed),
+    /// Refused for who asks.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// One of the caller's limits is reached.
+    #[error("{0}")]
+    Limited(Limited),
+    /// No budget pays for the worst case.
+    #[error("{overdrawn}")]
+    Budget { overdrawn: Arc<Overdrawn>, explanation: Arc<Explanation> },
     /// Every candidate is down, cooling or full.
     #[error("no provider is available right now: {}; retry in {:.0} s", exclusions(explanation), retry_after.as_secs_f64().ceil())]
     Unavailable { retry_after: Duration, explanation: Arc<Explanation> },
@@ -53,7 +65,7 @@ impl Error {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::Upstream { failure, .. } => failure.kind.verdict().callers_fault,
-            Self::Unavailable { .. } | Self::Shed(_) => false,
+            Self::Unavailable { .. } | Self::Shed(_) | Self::Limited(_) => false,
             _ => true,
         }
     }
@@ -64,7 +76,8 @@ impl Error {
             Self::Invalid(_) | Self::BadHint(_) | Self::ContextLength(_) => 400,
             Self::UnknownModel(_) => 404,
             Self::NoCandidate(_) => 422,
-            Self::Shed(Shed::Greedy) => 429,
+            Self::Forbidden(_) => 403,
+            Self::Limited(_) | Self::Budget { .. } | Self::Shed(Shed::Greedy) => 429,
             Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) | Self::Unavailable { .. } => {
                 503
             }
@@ -99,6 +112,9 @@ impl Error {
             Self::UnknownModel(_) => "model_not_found",
             Self::NoCandidate(_) => "no_candidate",
             Self::ContextLength(_) => "context_length_exceeded",
+            Self::Forbidden(forbidden) => forbidden.code(),
+            Self::Limited(_) => "rate_limit_exceeded",
+            Self::Budget { .. } => "insufficient_quota",
             Self::Shed(Shed::Greedy) => "too_many_concurrent_requests",
             Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) => "router_overloaded",
             Self::Unavailable { .. } => "no_provider_available",
@@ -130,6 +146,7 @@ impl Error {
     pub fn explanation(&self) -> Option<&Arc<Explanation>> {
         match self {
             Self::NoCandidate(explanation) | Self::ContextLength(explanation) => Some(explanation),
+            Self::Budget { explanation, .. } => Some(explanation),
             Self::Unavailable { explanation, .. } | Self::Upstream { explanation, .. } => Some(explanation),
             _ => None,
         }

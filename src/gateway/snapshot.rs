@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use super::Inbound;
 use super::error::Error;
+use super::terms::{Terms, allot};
+use crate::admission::budget::{Allotment, Scope};
 use crate::cache::key::{self, Key};
 use crate::catalog::Provider;
 use crate::classify::Classifier;
@@ -22,6 +24,8 @@ pub struct Snapshot {
     pub classifier: Classifier,
     /// What the file says about routing a task.
     pub tasks: HashMap<String, TaskRule>,
+    /// Budgets of providers.
+    pub provider_budgets: Arc<[(Arc<str>, Vec<Allotment>)]>,
     policies: HashMap<Arc<str>, Policy>,
     /// For a provider of other rules: never met today, and no reason to panic tomorrow.
     usual: Policy,
@@ -55,6 +59,12 @@ impl Snapshot {
             retry: Arc::new(upstream.retry.clone()),
             timeouts: Arc::new(upstream.timeouts.clone()),
         };
+        let provider_budgets = settings.tenants.budgets.providers.iter().map(|(name, budget)| {
+            let (name, mut allotments): (Arc<str>, _) = (name.as_str().into(), Vec::new());
+            allot(&mut allotments, budget, || Scope::Provider(name.clone()));
+            (name, allotments)
+        });
+        let provider_budgets = provider_budgets.collect();
         let usual = policy(&settings.upstream);
         let named = |provider: &Arc<Provider>| (provider.name.clone(), policy(settings.upstream(&provider.name)));
         let policies = settings.providers.iter().map(named).collect();
@@ -63,6 +73,7 @@ impl Snapshot {
             index,
             classifier,
             tasks,
+            provider_budgets,
             policies,
             usual,
             version,
@@ -102,7 +113,9 @@ impl Snapshot {
         if bypass {
             return None;
         }
-        let partition = if rules.share_between_keys { "" } else { &*inbound.partition };
+        // A key that may not have every model shares nothing: another one's answer may come from one of those.
+        let shares = rules.share_between_keys && Terms::of(self, &inbound.tenant).is_ok_and(|terms| terms.are_open());
+        let partition = if shares { "" } else { &*inbound.partition };
         Some(key::key(request, partition, &routing(&inbound.hints)))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::money::NanoUsd;
+use crate::tenant::Tenant;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,6 +120,10 @@ pub struct Record {
     pub started_unix_ms: i64,
     /// The caller's key name; `None` without authentication.
     pub key: Option<Arc<str>>,
+    pub team: Option<Arc<str>>,
+    pub tier: Option<Arc<str>>,
+    /// Of the key, comma separated.
+    pub tags: Arc<str>,
     /// What the caller wrote in `model`.
     pub asked_model: String,
     pub stream: bool,
@@ -160,12 +165,23 @@ pub struct Record {
 }
 
 impl Record {
+    /// Notes who asked.
+    pub fn is_of(&mut self, tenant: &Tenant) {
+        self.key.clone_from(&tenant.name);
+        self.team.clone_from(&tenant.team);
+        self.tier.clone_from(&tenant.tier);
+        self.tags.clone_from(&tenant.tags);
+    }
+
     /// A row about which nothing is known yet.
     pub fn new(id: Arc<str>, started_unix_ms: i64) -> Self {
         Self {
             id,
             started_unix_ms,
             key: None,
+            team: None,
+            tier: None,
+            tags: "".into(),
             asked_model: String::new(),
             stream: false,
             status: Status::InProgress,

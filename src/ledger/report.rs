@@ -165,6 +165,9 @@ impl Report {
         for group in &groups {
             if group.demo { &mut demo } else { &mut total }.merge(&group.cell);
         }
+        if let Some(column) = query.group_by.iter().position(|dimension| *dimension == Dimension::Tag) {
+            groups = by_single_tags(groups, column);
+        }
         let share = |group: &Group| match (group.demo, total.cost) {
             (true, _) => None,
             (false, NanoUsd::ZERO) => Some(ratio(group.cell.requests as f64, total.requests as f64)),
@@ -198,6 +201,19 @@ impl Report {
             demo_total: (demo.requests > 0).then(|| Totals::of(&demo, None)),
         }
     }
+}
+
+/// What several tags stand on belongs to each of them.
+fn by_single_tags(groups: Vec<Group>, column: usize) -> Vec<Group> {
+    let mut single: HashMap<(Vec<String>, bool), Cell> = HashMap::new();
+    for group in groups {
+        for tag in group.labels[column].split(',') {
+            let mut labels = group.labels.clone();
+            labels[column] = tag.to_owned();
+            single.entry((labels, group.demo)).or_default().merge(&group.cell);
+        }
+    }
+    single.into_iter().map(|((labels, demo), cell)| Group { labels, demo, cell }).collect()
 }
 
 /// Rounded to a millionth: more digits are noise.

@@ -17,6 +17,9 @@ pub struct Row {
     /// The same moment, RFC 3339 in UTC.
     pub started: String,
     pub key: Option<String>,
+    pub team: Option<String>,
+    pub tier: Option<String>,
+    pub tags: Vec<String>,
     pub asked_model: String,
     pub stream: bool,
     pub status: Status,
@@ -61,6 +64,9 @@ impl Row {
             started_unix_ms: record.started_unix_ms,
             started: rfc3339(record.started_unix_ms),
             key: record.key.as_deref().map(str::to_owned),
+            team: record.team.as_deref().map(str::to_owned),
+            tier: record.tier.as_deref().map(str::to_owned),
+            tags: tags(&record.tags),
             asked_model: record.asked_model.clone(),
             stream: record.stream,
             status: record.status,
@@ -89,4 +95,9 @@ impl Row {
             decision: None,
         }
     }
+}
+
+/// From how they are kept.
+pub fn tags(joined: &str) -> Vec<String> {
+    joined.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
 }

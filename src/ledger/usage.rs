@@ -17,6 +17,10 @@ pub enum Dimension {
     Model,
     Task,
     Key,
+    Team,
+    Tier,
+    /// A row with several counts in each of their groups, and once in the total.
+    Tag,
     Strategy,
     Day,
     Hour,
@@ -24,8 +28,19 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    pub const ALL: [Self; 8] =
-        [Self::Provider, Self::Model, Self::Task, Self::Key, Self::Strategy, Self::Day, Self::Hour, Self::Status];
+    pub const ALL: [Self; 11] = [
+        Self::Provider,
+        Self::Model,
+        Self::Task,
+        Self::Key,
+        Self::Team,
+        Self::Tier,
+        Self::Tag,
+        Self::Strategy,
+        Self::Day,
+        Self::Hour,
+        Self::Status,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +48,9 @@ impl Dimension {
             Self::Model => "model",
             Self::Task => "task",
             Self::Key => "key",
+            Self::Team => "team",
+            Self::Tier => "tier",
+            Self::Tag => "tag",
             Self::Strategy => "strategy",
             Self::Day => "day",
             Self::Hour => "hour",
@@ -47,6 +65,9 @@ impl Dimension {
             Self::Model => labels.model.clone(),
             Self::Task => labels.task.clone(),
             Self::Key => labels.key.clone(),
+            Self::Team => labels.team.clone(),
+            Self::Tier => labels.tier.clone(),
+            Self::Tag => labels.tags.clone(),
             Self::Strategy => labels.strategy.clone(),
             Self::Status => labels.status.clone(),
             Self::Day => rfc3339(floor(started_unix_ms, DAY_MS)).chars().take(10).collect(),
@@ -71,7 +92,9 @@ impl std::str::FromStr for Dimension {
 /// What is wrong with a query, for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuery {
-    #[error("cannot group by `{0}`; use any of provider, model, task, key, strategy, day, hour, status")]
+    #[error(
+        "cannot group by `{0}`; use any of provider, model, task, key, team, tier, tag, strategy, day, hour, status"
+    )]
     Dimension(String),
     #[error(
         "`{0}` is not a time; write RFC 3339 such as 2026-01-31T12:00:00Z, a day, or how long ago, such as 7d or 24h"
@@ -100,6 +123,8 @@ pub struct UsageQuery {
     pub since_ms: Option<i64>,
     /// Exclusive. `None`: up to the last row.
     pub until_ms: Option<i64>,
+    /// Rows of this key only.
+    pub key: Option<String>,
 }
 
 impl UsageQuery {
@@ -122,6 +147,7 @@ impl UsageQuery {
             group_by: columns,
             since_ms: since.map(|text| moment(text, now_ms)).transpose()?,
             until_ms: until.map(|text| moment(text, now_ms)).transpose()?,
+            key: None,
         };
         match (query.since_ms, query.until_ms) {
             (Some(since), Some(until)) if since >= until => Err(BadQuery::Empty),
@@ -133,6 +159,10 @@ impl UsageQuery {
     pub fn covers(&self, started_unix_ms: i64) -> bool {
         self.since_ms.is_none_or(|since| started_unix_ms >= since)
             && self.until_ms.is_none_or(|until| started_unix_ms < until)
+    }
+
+    pub fn shows(&self, labels: &Labels) -> bool {
+        self.key.as_ref().is_none_or(|key| *key == labels.key)
     }
 
     pub fn by_hour(&self) -> bool {

@@ -226,6 +226,25 @@ impl Transport {
         request.send().await.map(|response| response.status().as_u16()).map_err(|error| failure(&error))
     }
 
+    /// A small document, such as an issuer's public keys: at most `limit` bytes, within `deadline`. The error is a
+    /// sentence for the log.
+    pub async fn document(&self, url: &str, deadline: Duration, limit: usize) -> Result<Bytes, String> {
+        let client = self.client(deadline.into()).map_err(|failure| failure.message)?;
+        let mut response = client.get(url).timeout(deadline).send().await.map_err(|error| failure(&error).message)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("it answers {}", status.as_u16()));
+        }
+        let mut whole = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| failure(&error).message)? {
+            whole.extend_from_slice(&piece);
+            if whole.len() > limit {
+                return Err(format!("it is longer than {limit} bytes"));
+            }
+        }
+        Ok(whole.into())
+    }
+
     fn address(&self, text: &str) -> Result<Arc<Address>, Failure> {
         if let Some(address) = self.addresses.get(text) {
             return Ok(address.clone());

@@ -10,6 +10,7 @@ use super::reason::Reason;
 use super::score::{self, Availability, Estimate, Vitals};
 use super::select::Selection;
 use super::settings::{Strategy, Weights, WhenImpossible};
+use crate::admission::budget::Overdrawn;
 use crate::catalog::{Format, Target};
 use crate::money::NanoUsd;
 
@@ -83,6 +84,8 @@ pub enum Impossible {
     Context,
     /// All are down or cooling; the earliest comes back after this long.
     Unavailable { retry_after: Duration },
+    /// No budget pays for it.
+    Budget(Arc<Overdrawn>),
 }
 
 /// Filters and orders the selected targets. `vitals` says what is measured of one now.
@@ -330,8 +333,23 @@ impl Plan {
         if !self.candidates.is_empty() {
             return None;
         }
+        let unpaid = self.excluded.iter().filter_map(|excluded| match &excluded.reason {
+            Reason::Budget(overdrawn) => Some(overdrawn),
+            _ => None,
+        });
+        // The caller's own comes first; a provider's counts where nobody else will come back.
+        let mut of_provider = None;
+        for overdrawn in unpaid {
+            if !overdrawn.is_of_a_provider() {
+                return Some(Impossible::Budget(overdrawn.clone()));
+            }
+            of_provider.get_or_insert(overdrawn);
+        }
         if let Some(retry_after) = self.excluded.iter().filter_map(|excluded| excluded.reason.remaining()).min() {
             return Some(Impossible::Unavailable { retry_after });
+        }
+        if let Some(overdrawn) = of_provider {
+            return Some(Impossible::Budget(overdrawn.clone()));
         }
         let hinted = self.excluded.iter().any(|excluded| excluded.reason.hint().is_some());
         let context = self.excluded.iter().any(|excluded| matches!(excluded.reason, Reason::Context { .. }));

@@ -1,24 +1,55 @@
 //! Why a target is not a candidate, in words for people and codes for programs.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::budget::Overdrawn;
 use crate::money::NanoUsd;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     Only,
     Avoided,
-    MaxCost { worst: Option<NanoUsd>, ceiling: NanoUsd },
-    MaxLatency { estimate: Duration, ceiling: Duration },
-    MinSkill { skill: f64, floor: f64, hinted: bool },
-    MaxPrice { side: &'static str },
-    Context { tokens: u64, window: u64 },
-    MaxOutput { tokens: u64, limit: u64 },
+    MaxCost {
+        worst: Option<NanoUsd>,
+        ceiling: NanoUsd,
+    },
+    MaxLatency {
+        estimate: Duration,
+        ceiling: Duration,
+    },
+    MinSkill {
+        skill: f64,
+        floor: f64,
+        hinted: bool,
+    },
+    MaxPrice {
+        side: &'static str,
+    },
+    Context {
+        tokens: u64,
+        window: u64,
+    },
+    MaxOutput {
+        tokens: u64,
+        limit: u64,
+    },
     Lacks(&'static str),
-    Open { remaining: Duration, cause: String },
-    Cooling { remaining: Duration, cause: &'static str },
-    Full { limit: u32, learned: bool },
+    Open {
+        remaining: Duration,
+        cause: String,
+    },
+    Cooling {
+        remaining: Duration,
+        cause: &'static str,
+    },
+    Full {
+        limit: u32,
+        learned: bool,
+    },
+    /// A budget could not pay for the worst case.
+    Budget(Arc<Overdrawn>),
 }
 
 impl Reason {
@@ -60,6 +91,7 @@ impl Reason {
             Self::Cooling { .. } => "cooling",
             Self::Full { learned: false, .. } => "max_concurrency",
             Self::Full { learned: true, .. } => "learned_concurrency",
+            Self::Budget(_) => "budget",
         }
     }
 }
@@ -100,6 +132,7 @@ impl fmt::Display for Reason {
             Self::Full { limit, learned: false } => {
                 write!(f, "the provider's `max_concurrency` ({limit}) is reached")
             }
+            Self::Budget(overdrawn) => write!(f, "{overdrawn}"),
             Self::Full { limit, learned: true } => {
                 write!(f, "the provider refused more than about {limit} requests at once")
             }

@@ -26,6 +26,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    pub fn contains(&self, provider: &str, model: &str) -> bool {
+        let mut targets = self.groups.iter().flat_map(|group| &group.targets);
+        targets.any(|target| *target.provider.name == *provider && target.model.id == model)
+    }
+
     /// Refuses a name that stands for several models: their vectors cannot be compared.
     pub fn of_one_model(&self) -> Result<(), Invalid> {
         let mut ids = self.groups.iter().flat_map(|group| &group.targets).map(|target| &*target.model.id);

@@ -9,6 +9,7 @@
 //! comes back, or another sound one is put in its place, that one does.
 
 mod inspect; // is this a database of ours
+mod keys; // keys of callers
 mod projection; // sums per hour and day, and reports from them
 mod rows; // requests in and out
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["money", "units"],
     &["chat", "resilience"],
-    &["catalog"],
+    &["catalog", "tenant"],
     &["admission", "classify", "meter", "cache", "ledger", "ingress"],
     &["provider"],
     &["rank"],

@@ -13,6 +13,7 @@ mod dialects;
 mod errors;
 mod faults;
 mod formats;
+mod keys;
 mod layers;
 mod ledger;
 mod operations;

@@ -75,7 +75,7 @@ impl Stage {
 
         let directory = config::scratch_directory("chaos");
         let listen = Some(([127, 0, 0, 1], 0).into());
-        let options = Options { source: Source::Demo, listen, data_dir: Some(directory.clone()) };
+        let options = Options { source: Source::Demo, listen, data_dir: Some(directory.clone()), insecure: false };
         let running = app::start(loaded, options).await?;
         let url = format!("http://{}/v1/chat/completions", running.address);
         Ok(Self { url, running, upstreams, directory })

@@ -124,16 +124,19 @@ async fn write(
 }
 
 async fn label(connection: &mut SqliteConnection, labels: &Labels) -> Result<i64, sqlx::Error> {
-    const INSERT: &str = "INSERT OR IGNORE INTO usage_label (provider, model, task, key, strategy, status, demo) \
-                          VALUES (?, ?, ?, ?, ?, ?, ?)";
+    const INSERT: &str = "INSERT OR IGNORE INTO usage_label (provider, model, task, key, team, tier, tags, \
+                          strategy, status, demo) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     const SELECT: &str = "SELECT label FROM usage_label WHERE provider = ? AND model = ? AND task = ? AND key = ? \
-                          AND strategy = ? AND status = ? AND demo = ?";
+                          AND team = ? AND tier = ? AND tags = ? AND strategy = ? AND status = ? AND demo = ?";
     for sql in [INSERT, SELECT] {
         let query = sqlx::query(sql)
             .bind(labels.provider.clone())
             .bind(labels.model.clone())
             .bind(labels.task.clone())
             .bind(labels.key.clone())
+            .bind(labels.team.clone())
+            .bind(labels.tier.clone())
+            .bind(labels.tags.clone())
             .bind(labels.strategy.clone())
             .bind(labels.status.clone())
             .bind(labels.demo);
@@ -266,6 +269,7 @@ pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Res
 
     let [hours, more_hours] = sources.hours.map(|interval| (HOUR_MS, interval));
     let labels = labels(&mut transaction).await?;
+    let unlabelled = Labels::default();
     let mut slots = HashMap::new();
     for (step, (from, to)) in [hours, more_hours, (DAY_MS, sources.days)] {
         let mut cells =
@@ -276,9 +280,11 @@ pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Res
                 .fetch(&mut *transaction);
         while let Some(row) = cells.try_next().await? {
             let (start, label): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let slot = *slots
-                .entry((label, period(query, start)))
-                .or_insert_with(|| grouping.slot(start, labels.get(&label).unwrap_or(&Labels::default())));
+            let words = labels.get(&label).unwrap_or(&unlabelled);
+            if !query.shows(words) {
+                continue;
+            }
+            let slot = *slots.entry((label, period(query, start))).or_insert_with(|| grouping.slot(start, words));
             grouping.cell(slot).merge(&decode(row.try_get(2)?)?);
         }
     }
@@ -292,7 +298,9 @@ pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Res
         let mut requests = sqlx::query(sql).bind(from).bind(to).bind(summed_seq).fetch(&mut *transaction);
         while let Some(request) = requests.try_next().await? {
             let (_, started, labels, facts) = summand(&request)?;
-            grouping.add(started, &labels, &facts);
+            if query.shows(&labels) {
+                grouping.add(started, &labels, &facts);
+            }
         }
     }
     Ok(grouping.into_groups())
@@ -310,9 +318,11 @@ fn period(query: &UsageQuery, start: i64) -> i64 {
 }
 
 async fn labels(connection: &mut SqliteConnection) -> Result<HashMap<i64, Labels>, sqlx::Error> {
-    let rows = sqlx::query("SELECT label, provider, model, task, key, strategy, status, demo FROM usage_label")
-        .fetch_all(connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT label, provider, model, task, key, team, tier, tags, strategy, status, demo FROM usage_label",
+    )
+    .fetch_all(connection)
+    .await?;
     rows.iter()
         .map(|row| {
             let labels = Labels {
@@ -320,9 +330,12 @@ async fn labels(connection: &mut SqliteConnection) -> Result<HashMap<i64, Labels
                 model: row.try_get(2)?,
                 task: row.try_get(3)?,
                 key: row.try_get(4)?,
-                strategy: row.try_get(5)?,
-                status: row.try_get(6)?,
-                demo: row.try_get(7)?,
+                team: row.try_get(5)?,
+                tier: row.try_get(6)?,
+                tags: row.try_get(7)?,
+                strategy: row.try_get(8)?,
+                status: row.try_get(9)?,
+                demo: row.try_get(10)?,
             };
             Ok((row.try_get(0)?, labels))
         })

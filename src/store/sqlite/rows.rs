@@ -7,14 +7,14 @@ use super::projection;
 use crate::ledger::cell::{Facts, Labels};
 use crate::ledger::journal::{Batch, Cursor, Filter};
 use crate::ledger::record::{CacheUse, Record, Status};
-use crate::ledger::row::Row;
+use crate::ledger::row::{Row, tags};
 use crate::ledger::usage::rfc3339;
 use crate::money::NanoUsd;
 
 /// Rows of one INSERT. Bounds how long the runtime's thread is busy turning decisions into JSON before it yields.
 const PER_STATEMENT: usize = 50;
 
-const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, asked_model, stream, status, http_status, error, task, \
+const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, \
      task_confidence, strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
      reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, first_token_ms, \
      total_ms, reason, attempts, decision) ";
@@ -26,7 +26,7 @@ const SUM_AT_ONCE: usize = 256;
 macro_rules! shown {
     ($decision:literal) => {
         concat!(
-            "SELECT id, started_unix_ms, key, asked_model, stream, status, http_status, error, task, task_confidence, \
+            "SELECT id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, task_confidence, \
              strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
              reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, \
              first_token_ms, total_ms, reason, attempts, ",
@@ -37,7 +37,7 @@ macro_rules! shown {
 }
 
 /// The columns that sums are made of, in the order of [`summand`].
-pub const SUMMED: &str = "SELECT seq, started_unix_ms, provider, model, task, key, strategy, status, demo, cache, failovers, \
+pub const SUMMED: &str = "SELECT seq, started_unix_ms, provider, model, task, key, team, tier, tags, strategy, status, demo, cache, failovers, \
      prompt_tokens, completion_tokens, cached_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, \
      saved_by_routing_nano_usd, first_token_ms, total_ms FROM request ";
 
@@ -81,6 +81,9 @@ fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, r
         .push_bind(record.id.to_string())
         .push_bind(record.started_unix_ms)
         .push_bind(record.key.as_deref().map(str::to_owned))
+        .push_bind(record.team.as_deref().map(str::to_owned))
+        .push_bind(record.tier.as_deref().map(str::to_owned))
+        .push_bind(record.tags.to_string())
         .push_bind(record.asked_model.clone())
         .push_bind(record.stream)
         .push_bind(record.status.as_str())
@@ -159,6 +162,9 @@ fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
         started_unix_ms,
         started: rfc3339(started_unix_ms),
         key: columns.take()?,
+        team: columns.take()?,
+        tier: columns.take()?,
+        tags: tags(columns.take()?),
         asked_model: columns.take()?,
         stream: columns.take()?,
         status: columns.status()?,
@@ -199,6 +205,9 @@ pub fn summand(row: &SqliteRow) -> Result<(i64, i64, Labels, Facts), sqlx::Error
         model: columns.take()?,
         task: columns.take()?,
         key: columns.take::<Option<String>>()?.unwrap_or_default(),
+        team: columns.take::<Option<String>>()?.unwrap_or_default(),
+        tier: columns.take::<Option<String>>()?.unwrap_or_default(),
+        tags: columns.take()?,
         strategy: columns.take()?,
         ..Labels::default()
     };

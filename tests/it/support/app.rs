@@ -65,6 +65,7 @@ async fn start(directory: tempfile::TempDir, path: PathBuf) -> App {
         source,
         listen: Some(([127, 0, 0, 1], 0).into()),
         data_dir: Some(directory.path().join("data")),
+        insecure: false,
     };
     let running = stepwell::app::start(loaded, options).await.expect("the app starts");
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
@@ -80,6 +81,34 @@ impl App {
     /// Writes another configuration over the file that the app was started with.
     pub fn rewrite(&self, yaml: &str, upstreams: &[&Upstream]) {
         std::fs::write(&self.config, filled(yaml, upstreams)).expect("a file");
+    }
+
+    /// Makes a key by the API, as whoever needs none.
+    pub async fn key(&self, wish: Value) -> String {
+        let response = self.post("/v1/keys", &wish).await;
+        let (status, key) = (response.status(), response.json::<Value>().await.expect("json"));
+        assert_eq!(status, 201, "{key}");
+        key["key"].as_str().expect("a key").to_owned()
+    }
+
+    /// A chat with a key: status, headers, body.
+    pub async fn chat_as(&self, key: &str, body: &Value) -> (u16, reqwest::header::HeaderMap, Value) {
+        let post = self.client.post(format!("{}/v1/chat/completions", self.url)).bearer_auth(key).json(body);
+        let response = post.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        (status, headers, response.json().await.expect("json"))
+    }
+
+    pub async fn get_as(&self, key: &str, path: &str) -> (u16, Value) {
+        let response = self.client.get(format!("{}{path}", self.url)).bearer_auth(key).send().await.expect("an answer");
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    /// The binary's command line on this app's configuration and data.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stepwell"));
+        command.env_clear().args(arguments).arg("--config").arg(&self.config);
+        command.arg("--data-dir").arg(self.directory.path().join("data")).output().expect("the binary runs")
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {

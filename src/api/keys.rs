@@ -1,0 +1,192 @@
+//! `/v1/keys`: what `stepwell keys` does, for admins, over HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::chat::read;
+use super::edge::request_id;
+use super::error::ApiError;
+use super::router::Shared;
+use crate::gateway::Gateway;
+use crate::tenant::keeper::{Error, shown};
+use crate::tenant::key::{Key, OVERLAP, Wish};
+use crate::tenant::role::Role;
+use crate::tenant::settings::Limits;
+use crate::units;
+
+/// The body of `POST /v1/keys`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    name: String,
+    #[serde(default)]
+    tier: Option<String>,
+    #[serde(default)]
+    team: Option<String>,
+    #[serde(default)]
+    role: Role,
+    #[serde(default)]
+    tags: Vec<String>,
+    /// `90d`, or RFC 3339.
+    #[serde(default)]
+    expires: Option<String>,
+    #[serde(default)]
+    limits: Limits,
+    /// Short for `limits.models` and `limits.providers`.
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    providers: Vec<String>,
+}
+
+/// The body of `POST /v1/keys/{id}/rotate`; may be empty.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotate {
+    #[serde(default)]
+    overlap: Option<units::Span>,
+}
+
+pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let now_ms = now_ms();
+    match shared.keeper.ring().await {
+        Ok(ring) => {
+            let data: Vec<_> = ring.keys().iter().map(|key| shown(key, None, now_ms)).collect();
+            Json(json!({"object": "list", "data": data})).into_response()
+        }
+        Err(error) => failed(error).respond(request_id(&headers)),
+    }
+}
+
+pub async fn one(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    match shared.keeper.find(&id).await {
+        Ok(key) => Json(shown(&key, None, now_ms())).into_response(),
+        Err(error) => failed(error).respond(request_id(&headers)),
+    }
+}
+
+pub async fn create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
+    let made = async {
+        let wish = wish(&shared.gateway, &headers, body).await?;
+        shared.keeper.create(wish, now_ms()).await.map_err(failed)
+    };
+    match made.await {
+        Ok((key, text)) => {
+            tracing::info!(key.id, key.name, key.role = key.role.as_str(), "a key was created");
+            made_known(&shared, StatusCode::CREATED, &key, Some(&text)).await
+        }
+        Err(error) => error.respond(request_id(&headers)),
+    }
+}
+
+pub async fn rotate(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>, body: Body) -> Response {
+    let rotated = async {
+        let body = body_or_nothing(&shared.gateway, &headers, body).await?;
+        let Rotate { overlap } = parse(&body)?;
+        let overlap = overlap.map_or(OVERLAP, |overlap| overlap.0);
+        shared.keeper.rotate(&id, overlap, now_ms()).await.map_err(failed)
+    };
+    match rotated.await {
+        Ok((key, text)) => {
+            tracing::info!(key.id, key.name, "a key was rotated");
+            made_known(&shared, StatusCode::OK, &key, Some(&text)).await
+        }
+        Err(error) => error.respond(request_id(&headers)),
+    }
+}
+
+pub async fn revoke(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    match shared.keeper.revoke(&id, now_ms()).await {
+        Ok(key) => {
+            tracing::info!(key.id, key.name, "a key was revoked");
+            made_known(&shared, StatusCode::OK, &key, None).await
+        }
+        Err(error) => failed(error).respond(request_id(&headers)),
+    }
+}
+
+/// Puts a change in force here at once, and shows it. Other servers on the same database see it within a second.
+async fn made_known(shared: &Shared, status: StatusCode, key: &Key, text: Option<&SecretString>) -> Response {
+    match shared.keeper.ring().await {
+        Ok(ring) => shared.access.replace_ring(ring),
+        Err(error) => tracing::error!("a change of keys is not in force yet: {error}"),
+    }
+    (status, Json(shown(key, text.map(ExposeSecret::expose_secret), now_ms()))).into_response()
+}
+
+async fn wish(gateway: &Arc<Gateway>, headers: &HeaderMap, body: Body) -> Result<Wish, ApiError> {
+    let body = read(gateway, headers, body).await?;
+    let Create { name, tier, team, role, tags, expires, mut limits, models, providers } = parse(&body)?;
+    limits.models.extend(models);
+    limits.providers.extend(providers);
+    let rules = gateway.rules();
+    let tiers = &rules.settings.tenants.tiers;
+    if let Some(tier) = tier.as_ref().filter(|tier| !tiers.contains_key(*tier)) {
+        let known: Vec<&str> = tiers.keys().map(String::as_str).collect();
+        return Err(bad("tier", format!("there is no tier `{}`; configured: {}", short(tier), known.join(", "))));
+    }
+    let expires_unix_ms = match expires.as_deref() {
+        None => None,
+        Some(text) => Some(moment(text, now_ms()).ok_or_else(|| {
+            bad("expires", format!("`{}` is neither a span such as 90d nor an RFC 3339 time", short(text)))
+        })?),
+    };
+    Ok(Wish { name, tier, team, role, tags, limits, expires_unix_ms })
+}
+
+/// A span from now on, or a point in time.
+pub fn moment(text: &str, now_ms: i64) -> Option<i64> {
+    let later = |span: Duration| now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX));
+    let time = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+    units::duration(text).ok().map(later).or_else(time)
+}
+
+async fn body_or_nothing(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<bytes::Bytes, ApiError> {
+    if hyper::body::Body::is_end_stream(&body) {
+        return Ok(bytes::Bytes::from_static(b"{}"));
+    }
+    read(gateway, headers, body).await
+}
+
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", None, error.to_string()))
+}
+
+fn bad(param: &str, message: String) -> ApiError {
+    ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some(param), message)
+}
+
+fn failed(error: Error) -> ApiError {
+    let message = error.to_string();
+    match error {
+        Error::BadWish(wrong) => ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", wrong.param(), message),
+        Error::NameTaken(_) => ApiError::request(StatusCode::CONFLICT, "name_taken", Some("name"), message),
+        Error::Revoked(_) => ApiError::request(StatusCode::CONFLICT, "key_revoked", Some("id"), message),
+        Error::NotFound(_) => ApiError::request(StatusCode::NOT_FOUND, "key_not_found", Some("id"), message),
+        Error::OtherSecret | Error::Unreadable(_) => {
+            tracing::error!("keys cannot be changed: {message}");
+            ApiError::unavailable(
+                "keys_unavailable",
+                "keys cannot be read or changed right now; the log has the reason",
+            )
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,79 @@
+//! Opens the accounts of budgets and daily tokens with what the ledger says was spent: at the start, and when a reload
+//! brings a budget that was not there before.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::admission::budget::{Account, Scope, Unit};
+use crate::admission::calendar::{Period, stretch};
+use crate::gateway::Gateway;
+use crate::ledger::journal::Failure;
+use crate::ledger::usage::{Dimension, UsageQuery};
+use crate::tenant::keyring::Keyring;
+use crate::tenant::settings::{Budget, Limits, Settings};
+
+/// How long rows that are not saved yet are waited for; those that are not there by then are in the accounts already.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Call before the rules are in force, and once more after it: what was settled in between is not missed.
+pub async fn open(gateway: &Gateway, settings: &Settings, ring: &Keyring) -> Result<(), Failure> {
+    let periods = periods(settings, ring);
+    let zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut spent: HashMap<Account, i64> = HashMap::new();
+    if !periods.is_empty() {
+        gateway.ledger.caught_up(CATCH_UP).await;
+    }
+    for period in periods {
+        let query = UsageQuery {
+            group_by: vec![Dimension::Provider, Dimension::Tier, Dimension::Team, Dimension::Key],
+            since_ms: Some(stretch(period, &zone, now_ms).start_ms),
+            ..UsageQuery::default()
+        };
+        for group in gateway.ledger.groups(&query).await? {
+            let [provider, tier, team, key] = group.labels.as_slice() else { continue };
+            let named =
+                |name: &String, scope: fn(Arc<str>) -> Scope| (!name.is_empty()).then(|| scope(name.as_str().into()));
+            let scopes = [
+                Some(Scope::Total),
+                named(provider, Scope::Provider),
+                named(tier, Scope::Tier),
+                named(team, Scope::Team),
+                Some(Scope::Key(key.as_str().into())),
+            ];
+            let bought = &group.cell.bought;
+            let tokens = i64::try_from(bought.prompt_tokens + bought.completion_tokens).unwrap_or(i64::MAX);
+            for scope in scopes.into_iter().flatten() {
+                for (unit, amount) in [(Unit::Money, group.cell.cost.0), (Unit::Tokens, tokens)] {
+                    let account = Account { scope: scope.clone(), period, unit };
+                    *spent.entry(account).or_default() += amount;
+                }
+            }
+        }
+    }
+    gateway.accounts.open(zone, spent, now_ms);
+    Ok(())
+}
+
+/// The periods that any budget or limit names.
+fn periods(settings: &Settings, ring: &Keyring) -> BTreeSet<Period> {
+    let of_tiers = settings.tiers.values().chain(settings.teams.values());
+    let limits: Vec<&Limits> = of_tiers.chain(ring.keys().iter().map(|key| &key.limits)).collect();
+    let budgets = &settings.budgets;
+    let of_many = std::iter::once(&budgets.total).chain(budgets.providers.values()).chain(budgets.tiers.values());
+    let all: Vec<&Budget> = of_many.chain(limits.iter().map(|limits| &limits.budget)).collect();
+    let mut periods = BTreeSet::new();
+    if all.iter().any(|budget| budget.day.is_some()) || limits.iter().any(|limits| limits.tokens_per_day.is_some()) {
+        periods.insert(Period::Day);
+    }
+    if all.iter().any(|budget| budget.month.is_some()) {
+        periods.insert(Period::Month);
+    }
+    let windows = all.iter().filter_map(|budget| budget.window);
+    periods
+        .extend(windows.map(|window| Period::Window(i64::try_from(window.length.0.as_millis()).unwrap_or(i64::MAX))));
+    periods
+}
