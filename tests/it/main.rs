@@ -3,6 +3,7 @@
 mod support;
 
 mod balance;
+mod budgets;
 mod cache;
 mod cascade;
 mod chaos;
@@ -16,6 +17,7 @@ mod formats;
 mod keys;
 mod layers;
 mod ledger;
+mod limits;
 mod operations;
 mod recall;
 mod routing;
