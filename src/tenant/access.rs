@@ -205,11 +205,17 @@ impl Access {
 
     /// A fetch has ended: `keys` is `None` if it failed, and then those from before go on.
     pub fn fetched(&self, address: &str, keys: Option<KeySet>) {
+        let mut fetch = self.fetch.lock();
+        fetch.running = false;
         if let Some(keys) = keys {
+            if self.issuer.load().0 != address {
+                // The first ones: who waited for them asked for nothing unknown.
+                fetch.asked = None;
+            }
             self.issuer.store(Arc::new((address.to_owned(), keys)));
             self.tokens.invalidate_all();
         }
-        self.fetch.lock().running = false;
+        drop(fetch);
         self.fetched.send_modify(|count| *count += 1);
     }
 }

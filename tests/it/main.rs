@@ -23,3 +23,4 @@ mod recall;
 mod routing;
 mod scripted;
 mod streaming;
+mod tokens;
