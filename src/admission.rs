@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod calendar;
 pub mod gate;
+pub mod idempotency;
 pub mod intake;
 pub mod lobby;
 mod queue;

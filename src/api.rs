@@ -9,6 +9,7 @@ pub mod edge;
 pub mod error;
 pub mod health;
 pub mod hints;
+pub mod idempotency;
 pub mod keys;
 pub mod limits;
 pub mod metrics;

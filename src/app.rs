@@ -24,6 +24,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::idempotency::Idempotency;
 use crate::api::router::{Shared, full, router};
 use crate::config::{Loaded, Source, Storage};
 use crate::gateway::Gateway;
@@ -92,7 +93,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let address = listener.address;
 
     let store = Arc::new(Sqlite::open(&path).await?);
-    let keeper = Arc::new(Keeper::new(store.clone(), keys::pepper(&settings.tenants.auth, &path)?));
+    let pepper = keys::pepper(&settings.tenants.auth, &path)?;
+    let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
+    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
@@ -117,7 +120,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let shared = Shared { gateway: gateway.clone(), operations: operations.clone(), access, keeper };
+    let shared = Shared { gateway: gateway.clone(), operations: operations.clone(), access, keeper, idempotency };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
     let accepting = tokio::spawn(listen::serve(listener, workers, doors, stop.clone()));

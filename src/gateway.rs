@@ -86,6 +86,8 @@ pub struct Delivery {
     began: AtomicBool,
     /// The server ended the request, because it stops itself.
     stopped: AtomicBool,
+    /// The stream ended with an error event.
+    broken: AtomicBool,
     /// What is left to the caller, once that is known.
     headrooms: OnceLock<Headrooms>,
 }
@@ -98,6 +100,15 @@ impl Delivery {
     /// Call before the request's future is dropped.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Call when an error ends a stream that has begun.
+    pub fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     fn left(&self, headrooms: Headrooms) {
@@ -215,6 +226,17 @@ impl Gateway {
         record.http_status = http_status;
         record.error = Some(code.to_owned());
         record.total_ms = began.elapsed().as_millis() as u64;
+        self.ledger.append(record);
+    }
+
+    /// An answer that was given before was given again, for the same idempotency key: a request, at no cost.
+    pub fn replayed(&self, id: &str, http_status: u16, tenant: &Tenant) {
+        let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
+        record.is_of(tenant);
+        record.status = Status::Completed;
+        record.http_status = http_status;
+        record.cache = CacheUse::Hit;
+        record.reason = "the answer to the same `Idempotency-Key` was given again".to_owned();
         self.ledger.append(record);
     }
 

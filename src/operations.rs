@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How often samples are moved.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -21,6 +22,7 @@ pub struct Operations {
     started: Instant,
     draining: AtomicBool,
     cut: CancellationToken,
+    tasks: TaskTracker,
     reload: Mutex<Reload>,
     prometheus: PrometheusHandle,
 }
@@ -54,6 +56,7 @@ impl Operations {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             cut: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             reload: Mutex::new(Reload { origin, ..Reload::default() }),
             prometheus,
         }
@@ -95,6 +98,11 @@ impl Operations {
     /// Cancelled when streams have to end.
     pub fn cut(&self) -> CancellationToken {
         self.cut.clone()
+    }
+
+    /// Work that goes on when its caller leaves. A server that stops waits for it as for its connections.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     pub fn reload(&self) -> Reload {

@@ -131,7 +131,7 @@ pub async fn identify(State((shared, needs)): State<(Shared, Needs)>, mut reques
 }
 
 /// The one credential of a request. Several are fine as long as they say the same.
-fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     let mut found: Option<&str> = None;
     for name in &CREDENTIALS {
         for value in headers.get_all(name) {

@@ -66,6 +66,7 @@ pub async fn answer(
         stream: inbound.request.stream,
         explain: inbound.hints.explain,
         cut: operations.cut(),
+        delivery: inbound.delivery.clone(),
     };
     // The 200 is held back until there is content, so that a failure before it is still a status: but not for ever.
     let patience = if inbound.request.stream { sse::KEEP_ALIVE } else { Duration::MAX };
@@ -90,7 +91,9 @@ pub async fn answer(
             event_stream(sse::patient_body(pending, delivery.clone(), writer, options))
         }
     };
-    limits::shown(response, delivery.headrooms())
+    let mut response = limits::shown(response, delivery.headrooms());
+    response.extensions_mut().insert(delivery);
+    response
 }
 
 /// Why a request could not be read.

@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::caller::{Needs, identify as identify_caller};
 use super::edge::{identify, panicked, request_id, sound};
 use super::error::ApiError;
+use super::idempotency::{Idempotency, once};
 use super::{budgets, chat, health, keys, metrics, models, requests, route, speech, usage};
 use crate::gateway::Gateway;
 use crate::operations::Operations;
@@ -27,6 +28,7 @@ pub struct Shared {
     pub operations: Arc<Operations>,
     pub access: Arc<Access>,
     pub keeper: Arc<Keeper>,
+    pub idempotency: Arc<Idempotency>,
 }
 
 impl FromRef<Shared> for Arc<Gateway> {
@@ -89,8 +91,12 @@ pub fn full(shared: Shared) -> Router {
     layered(router).layer(axum::middleware::map_response(close)).with_state(shared)
 }
 
-/// Paths that ask for more than reaching them.
+/// Paths that ask for more than reaching them. Who calls is known before anything is done, and done twice.
 fn behind(router: Router<Shared>, shared: &Shared, needs: Needs) -> Router<Shared> {
+    let router = match needs {
+        Needs::Role(_) => router.route_layer(axum::middleware::from_fn_with_state(shared.clone(), once)),
+        Needs::Metrics => router,
+    };
     router.route_layer(axum::middleware::from_fn_with_state((shared.clone(), needs), identify_caller))
 }
 

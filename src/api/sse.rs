@@ -30,6 +30,7 @@ pub struct Options {
     pub explain: bool,
     /// Cancelled when the server must stop and streams have to end.
     pub cut: CancellationToken,
+    pub delivery: Arc<Delivery>,
 }
 
 /// A reply that is not decided yet.
@@ -68,7 +69,7 @@ pub fn patient_body(
                 () = &mut cut => {
                     delivery.stop();
                     drop(pending);
-                    yield Ok(broken(&mut *writer, &super::error::shutting_down(&options.request_id)));
+                    yield Ok(broken(&mut *writer, &super::error::shutting_down(&options.request_id), &options));
                     return;
                 }
             }
@@ -86,7 +87,9 @@ pub fn patient_body(
             Ok(Reply { head, body: reply::Body::Whole(response) }) => {
                 yield Ok(whole(&head, &response, &mut *writer, &options));
             }
-            Err(error) => yield Ok(broken(&mut *writer, &ApiError::from(error).body(&options.request_id))),
+            Err(error) => {
+                yield Ok(broken(&mut *writer, &ApiError::from(error).body(&options.request_id), &options));
+            }
         }
     })
 }
@@ -112,7 +115,8 @@ fn envelope(head: &Head, options: &Options) -> Envelope {
 }
 
 /// An error in the caller's dialect, from its OpenAI body.
-fn broken(writer: &mut dyn Writer, error: &serde_json::Value) -> Bytes {
+fn broken(writer: &mut dyn Writer, error: &serde_json::Value, options: &Options) -> Bytes {
+    options.delivery.break_off();
     let mut out = Vec::new();
     writer.broken(error, &mut out);
     Bytes::from(out)
@@ -148,7 +152,7 @@ fn events(
                 },
                 () = &mut cut => {
                     stream.abandon();
-                    yield broken(&mut *writer, &super::error::shutting_down(&options.request_id));
+                    yield broken(&mut *writer, &super::error::shutting_down(&options.request_id), &options);
                     break;
                 }
             };
@@ -166,7 +170,7 @@ fn events(
                 }
                 Err(failure) => {
                     // No `[DONE]` and no finish_reason after it: a cut stream must not look finished.
-                    yield broken(&mut *writer, &interrupted(&failure, &target, &options.request_id));
+                    yield broken(&mut *writer, &interrupted(&failure, &target, &options.request_id), &options);
                     break;
                 }
             }

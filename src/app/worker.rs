@@ -116,10 +116,15 @@ async fn serve(mut arriving: mpsc::Receiver<(Arrival, Place)>, grace: Duration, 
     }
     stop.cancel();
     connections.close();
-    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+    operations.tasks().close();
+    let ended = async || {
+        connections.wait().await;
+        operations.tasks().wait().await;
+    };
+    if tokio::time::timeout(grace, ended()).await.is_err() {
         // What still runs is told to end: a stream says so with an error event.
         operations.cut_streams();
-        if tokio::time::timeout(LAST_WORDS, connections.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, ended()).await.is_err() {
             tracing::warn!("some connections were still open after the drain limit");
         }
     }

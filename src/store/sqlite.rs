@@ -8,6 +8,7 @@
 //! as it is. One that goes while it is open takes no more rows (they would be saved where nobody finds them); when it
 //! comes back, or another sound one is put in its place, that one does.
 
+mod idempotency; // requests that are done once
 mod inspect; // is this a database of ours
 mod keys; // keys of callers
 mod projection; // sums per hour and day, and reports from them

@@ -14,6 +14,7 @@ mod dialects;
 mod errors;
 mod faults;
 mod formats;
+mod idempotency;
 mod keys;
 mod layers;
 mod ledger;
