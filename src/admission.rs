@@ -9,6 +9,7 @@ pub mod gate;
 pub mod idempotency;
 pub mod intake;
 pub mod lobby;
+pub mod outstanding;
 mod queue;
 pub mod rate;
 pub mod settings;

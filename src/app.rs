@@ -104,15 +104,17 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
         anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
+    let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
-    let gateway = Arc::new(Gateway::new(snapshot, ledger));
+    let mut gateway = Gateway::new(snapshot, ledger);
+    let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
+    gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, &path).await?));
+    let gateway = Arc::new(gateway);
     accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
     access.replace_ring(ring);
     let operations = Arc::new(Operations::start(loaded.origin.to_string()));
 
-    let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let tracker = TaskTracker::new();
-    let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     let reloader =
         reload::Reloader::new(options.source, loaded.files, gateway.clone(), access.clone(), operations.clone());
     tracker.spawn(reloader.run(stop.clone()));

@@ -26,6 +26,7 @@ use crate::admission::budget::Accounts;
 use crate::admission::gate::Gate;
 use crate::admission::intake::Intake;
 use crate::admission::lobby::Stay;
+use crate::admission::outstanding::Log;
 use crate::admission::rate::{Headrooms, Limit, Limited, Limiter, Who};
 use crate::admission::{Caller, Shed};
 use crate::cache::Cache;
@@ -141,6 +142,8 @@ pub struct Gateway {
     limiter: Limiter,
     /// What was spent of budgets and daily tokens.
     pub accounts: Accounts,
+    /// Where holds are written down.
+    log: Option<Arc<dyn Log>>,
     pub ledger: Ledger,
     /// For `round_robin`.
     turn: AtomicU64,
@@ -160,10 +163,16 @@ impl Gateway {
             intake: Intake::default(),
             limiter: Limiter::default(),
             accounts: Accounts::default(),
+            log: None,
             ledger,
             turn: AtomicU64::new(0),
             drafts: Arc::default(),
         }
+    }
+
+    /// Holds are written down from now on.
+    pub fn log_holds(&mut self, log: Arc<dyn Log>) {
+        self.log = Some(log);
     }
 
     /// The rules in force. Load once per request.
@@ -248,7 +257,7 @@ impl Gateway {
     pub async fn complete(self: &Arc<Self>, mut inbound: Inbound) -> Result<Reply, Error> {
         self.ledger.room().await;
         let rules = self.rules();
-        let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), &inbound);
+        let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), self.log.clone(), &inbound);
         let leaving = Leaving::new(draft.clone());
         if let Err(error) = self.admit(&rules, &inbound, &draft) {
             leaving.stays();
@@ -476,7 +485,8 @@ impl Gateway {
                 _ => None,
             };
             let ceiling = held.as_ref().and_then(|held| held.ceiling);
-            draft.reserve(held.map(|held: Held| held.hold));
+            let first = explanation.plan.candidates.first();
+            draft.reserve(held.map(|held: Held| held.hold), first.map(|candidate| &*candidate.target));
             let refused = match explanation.plan.impossible() {
                 None => {
                     match self.dispatch(rules, inbound, &explanation, draft, store.clone(), place.take(), ceiling).await
@@ -491,7 +501,7 @@ impl Gateway {
                 Some(Impossible::Unavailable { retry_after }) => Error::Unavailable { retry_after, explanation },
             };
             drop(place.take());
-            draft.reserve(None);
+            draft.reserve(None, None);
             // Nobody was asked, and somebody has only too much to do: a place will become free.
             let Error::Unavailable { explanation, .. } = &refused else { return Err(refused) };
             let crowded = self.crowded(rules, explanation);

@@ -163,6 +163,16 @@ impl Ledger {
         tokio::time::timeout(limit, self.until(reached)).await.is_ok()
     }
 
+    /// Rows appended since the start, and those of them that are saved.
+    pub fn appended(&self) -> u64 {
+        let rows = self.0.rows.lock();
+        self.saved() + rows.pending.len() as u64
+    }
+
+    pub fn saved(&self) -> u64 {
+        self.0.saved.load(Ordering::Acquire)
+    }
+
     pub fn health(&self) -> Health {
         let rows = self.0.rows.lock();
         let lost = self.0.lost.load(Ordering::Relaxed);

@@ -2,21 +2,30 @@
 //! brings a budget that was not there before.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use jiff::tz::TimeZone;
 
 use crate::admission::budget::{Account, Scope, Unit};
 use crate::admission::calendar::{Period, stretch};
+use crate::admission::outstanding::Orphan;
 use crate::gateway::Gateway;
 use crate::ledger::journal::Failure;
+use crate::ledger::record::{Record, Status};
 use crate::ledger::usage::{Dimension, UsageQuery};
+use crate::money::NanoUsd;
+use crate::store::holds::Holds;
 use crate::tenant::keyring::Keyring;
 use crate::tenant::settings::{Budget, Limits, Settings};
 
 /// How long rows that are not saved yet are waited for; those that are not there by then are in the accounts already.
 const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// How long the rows of an earlier process may take to be saved.
+const ADOPTION: Duration = Duration::from_secs(20);
 
 /// Call before the rules are in force, and once more after it: what was settled in between is not missed.
 pub async fn open(gateway: &Gateway, settings: &Settings, ring: &Keyring) -> Result<(), Failure> {
@@ -56,6 +65,50 @@ pub async fn open(gateway: &Gateway, settings: &Settings, ring: &Keyring) -> Res
     }
     gateway.accounts.open(zone, spent, now_ms);
     Ok(())
+}
+
+/// Requests that were under way when an earlier process was killed get their rows: at what they cost, if that was known,
+/// else at the most they could have cost, for nobody knows what was paid. Returns the log that goes on from here.
+pub async fn adopt_orphans(gateway: &Gateway, database: &Path) -> anyhow::Result<Holds> {
+    let left = Holds::left_behind(database).context("the log of holds beside the database cannot be read")?;
+    let mut adopted = 0;
+    for Orphan { hold, cost } in left {
+        let in_ledger = gateway.ledger.find(&hold.id).await?;
+        let is_known = in_ledger.is_some_and(|row| row.started_unix_ms == hold.began_unix_ms);
+        if is_known || cost == Some(0) {
+            continue;
+        }
+        adopted += 1;
+        let mut record = Record::new(hold.id.into(), hold.began_unix_ms);
+        record.key = hold.key.map(Into::into);
+        record.team = hold.team.map(Into::into);
+        record.tier = hold.tier.map(Into::into);
+        record.tags = hold.tags.into();
+        record.provider = hold.provider.into();
+        record.model = hold.model;
+        record.status = Status::Interrupted;
+        record.error = Some("router_stopped".to_owned());
+        record.estimated_usage = cost.is_none();
+        record.cost = Some(NanoUsd(cost.unwrap_or(hold.worst)));
+        record.reason = match cost {
+            Some(_) => "the router was stopped before this row was saved".to_owned(),
+            None => "the router was stopped while this request was under way; the cost is the most it can have been"
+                .to_owned(),
+        };
+        gateway.ledger.append(record);
+    }
+    if adopted > 0 {
+        tracing::warn!(
+            requests = adopted,
+            "requests were under way when the router was last stopped; they count as spent"
+        );
+        if !gateway.ledger.caught_up(ADOPTION).await {
+            anyhow::bail!(
+                "the rows of requests that were under way at the last stop cannot be saved; the log has the reason"
+            );
+        }
+    }
+    Holds::begin(database, gateway.ledger.clone()).context("the log of holds beside the database cannot be begun")
 }
 
 /// The periods that any budget or limit names.

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::{Delivery, Inbound};
 use crate::admission::budget::{Account, Allotment, Hold, Warning};
 use crate::admission::gate::Permit;
+use crate::admission::outstanding::{Log, Opened};
 use crate::admission::rate::Admitted;
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
@@ -34,6 +35,7 @@ pub struct Draft {
     permit: Mutex<Option<Permit>>,
     /// What it took of its caller's limits, and what it may cost: set right with the row.
     taken: Mutex<Taken>,
+    log: Option<Arc<dyn Log>>,
 }
 
 #[derive(Default)]
@@ -45,7 +47,12 @@ struct Taken {
 
 impl Draft {
     /// `open` holds the ids of drafts that are not written yet.
-    pub fn open(ledger: Ledger, open: Arc<DashMap<Arc<str>, u32>>, inbound: &Inbound) -> Arc<Self> {
+    pub fn open(
+        ledger: Ledger,
+        open: Arc<DashMap<Arc<str>, u32>>,
+        log: Option<Arc<dyn Log>>,
+        inbound: &Inbound,
+    ) -> Arc<Self> {
         *open.entry(inbound.id.clone()).or_default() += 1;
         let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
         record.asked_model.clone_from(&inbound.request.model);
@@ -61,6 +68,7 @@ impl Draft {
             explanation: Mutex::new(None),
             permit: Mutex::new(None),
             taken: Mutex::default(),
+            log,
         })
     }
 
@@ -76,12 +84,37 @@ impl Draft {
         taken.today = Some(today);
     }
 
-    /// Holds what the request may cost from now on, in the place of what was held before.
-    pub fn reserve(&self, hold: Option<Hold>) {
-        let before = std::mem::replace(&mut self.taken.lock().money, hold);
+    /// Holds what the request may cost from now on, in the place of what was held before. `first` is who is asked first.
+    pub fn reserve(&self, hold: Option<Hold>, first: Option<&Target>) {
+        let before = self.taken.lock().money.take();
         if let Some(before) = before {
-            before.cancel();
+            self.released(before);
         }
+        let worst = hold.as_ref().and_then(Hold::money).filter(|worst| *worst > 0);
+        if let (Some(log), Some(worst), Some(target)) = (&self.log, worst, first) {
+            self.read(|record| {
+                log.opened(&Opened {
+                    id: record.id.to_string(),
+                    began_unix_ms: record.started_unix_ms,
+                    worst,
+                    key: record.key.as_deref().map(str::to_owned),
+                    team: record.team.as_deref().map(str::to_owned),
+                    tier: record.tier.as_deref().map(str::to_owned),
+                    tags: record.tags.to_string(),
+                    provider: target.provider.name.to_string(),
+                    model: target.model.id.clone(),
+                });
+            });
+        }
+        self.taken.lock().money = hold;
+    }
+
+    /// Nothing was used of it.
+    fn released(&self, hold: Hold) {
+        if let (Some(log), Some(1..)) = (&self.log, hold.money()) {
+            self.read(|record| log.settled(&record.id, record.started_unix_ms, 0));
+        }
+        hold.cancel();
     }
 
     pub fn trail(&self) -> &Trail {
@@ -217,7 +250,11 @@ impl Draft {
     fn write(&self) {
         let Some(mut record) = self.record.lock().take() else { return };
         drop(self.permit.lock().take());
-        std::mem::take(&mut *self.taken.lock()).settle(&record);
+        let taken = std::mem::take(&mut *self.taken.lock());
+        if let (Some(log), Some(1..)) = (&self.log, taken.money.as_ref().and_then(Hold::money)) {
+            log.settled(&record.id, record.started_unix_ms, record.cost.map_or(0, |cost| cost.0));
+        }
+        taken.settle(&record);
         if record.total_ms == 0 {
             record.total_ms = self.began.elapsed().as_millis() as u64;
         }

@@ -247,3 +247,51 @@ async fn warnings_are_logged_and_counted_once() {
     let said = home.errors();
     assert_eq!(said.matches("of the budget of this day").count(), 2, "{said}");
 }
+
+#[tokio::test]
+async fn what_was_under_way_at_a_kill_counts_as_spent_at_its_worst() {
+    let one = upstream().await;
+    let home = Home::new(&format!("{}budgets: {{ total: {{ day: 0.9 }} }}\n", DIME.replace("{0}", &one.url)));
+    let process = home.start().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let send = |url: &str, id: &str| {
+        client
+            .post(format!("{url}/v1/chat/completions"))
+            .header("x-request-id", id.to_owned())
+            .json(&three_dimes())
+            .send()
+    };
+    let standing = async |url: &str| {
+        let list: Value =
+            client.get(format!("{url}/v1/budgets")).send().await.expect("an answer").json().await.expect("json");
+        list["data"][0].clone()
+    };
+    one.then(hang());
+    let under_way = tokio::spawn(send(&process.url, "under-way"));
+    one.called(1).await;
+    assert_eq!(send(&process.url, "whole").await.expect("an answer").status(), 200);
+    assert_eq!(standing(&process.url).await["left_usd"], 0.3);
+    process.kill();
+    assert!(under_way.await.expect("a task").is_err());
+    for restart in 0..2 {
+        let process = home.start().await;
+        assert_eq!(standing(&process.url).await["spent_usd"], 0.6, "{restart}");
+        let row: Value = client
+            .get(format!("{}/v1/requests/under-way", process.url))
+            .send()
+            .await
+            .expect("an answer")
+            .json()
+            .await
+            .expect("json");
+        assert_eq!((&row["status"], &row["error"]), (&json!("interrupted"), &json!("router_stopped")));
+        assert_eq!(
+            (&row["cost_usd"], &row["estimated_usage"], &row["provider"]),
+            (&json!(0.3), &json!(true), &json!("one"))
+        );
+        process.kill();
+    }
+    let process = home.start().await;
+    assert_eq!(send(&process.url, "last").await.expect("an answer").status(), 200);
+    assert_eq!(send(&process.url, "too-much").await.expect("an answer").status(), 429);
+}
