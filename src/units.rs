@@ -134,7 +134,7 @@ impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let ms = self.0.as_millis();
         let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-        let text = match units.into_iter().find(|(_, unit)| ms > 0 && ms % unit == 0) {
+        let text = match units.into_iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
             Some((name, unit)) => format!("{}{name}", ms / unit),
             None => format!("{ms}ms"),
         };

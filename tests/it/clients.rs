@@ -79,9 +79,13 @@ async fn run(app: &App, mut command: tokio::process::Command) {
 }
 
 async fn python(app: &App, home: &Path, script: &str) {
+    run(app, script_of(home, script)).await;
+}
+
+fn script_of(home: &Path, script: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(home.join("bin/python"));
     command.arg("-X").arg("faulthandler").arg(root().join("tests/clients/python").join(script));
-    run(app, command).await;
+    command
 }
 
 /// Node looks for modules beside the script, so that the scripts are copied to where the modules are.
@@ -126,4 +130,50 @@ async fn openai_python_on_the_demo() {
     let Some(home) = installed("openai") else { return };
     let app = app("providers: { demo: {} }", &[]).await;
     python(&app, &home, "openai_demo.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_python_with_keys_of_all_kinds() {
+    let Some(home) = installed("openai") else { return };
+    let upstreams = [upstream().await, upstream().await];
+    upstreams.iter().for_each(|one| {
+        one.always(model("hello from the model"));
+    });
+    let yaml = "
+cache: { enabled: false }
+auth: { required: always }
+providers:
+  good: { format: openai, base_url: '{0}', models: [ { id: m, price: { input: 0, output: 100000 } } ] }
+  other: { format: openai, base_url: '{1}', models: [ { id: m, price: free } ] }
+";
+    let app = app(yaml, &[&upstreams[0], &upstreams[1]]).await;
+    let mut keys = serde_json::Map::new();
+    for (name, arguments) in [
+        ("good", vec![]),
+        ("revoked", vec![]),
+        ("expired", vec!["--expires", "300ms"]),
+        ("narrow", vec!["--provider", "other"]),
+        ("limited", vec!["--limit", "requests_per_minute=1"]),
+        ("poor", vec!["--limit", "budget.month=0.7"]),
+        ("last", vec![]),
+    ] {
+        let output = app.command(&[&["keys", "create", "--json", "--name", name], &arguments[..]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let key: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
+        keys.insert(name.to_owned(), key["key"].clone());
+    }
+    assert!(app.command(&["keys", "revoke", "revoked"]).status.success());
+    let last = keys["last"].as_str().expect("a key").to_owned();
+    let revoked = keys["revoked"].as_str().expect("a key").to_owned();
+    let expired = keys["expired"].as_str().expect("a key").to_owned();
+    let (app, last) = (&app, &last);
+    crate::support::process::until("the keys are in force", async || {
+        let [known, gone, over] = [(last, 200), (&revoked, 401), (&expired, 401)]
+            .map(|(key, status)| async move { app.get_as(key, "/v1/models").await.0 == status });
+        known.await && gone.await && over.await
+    })
+    .await;
+    let mut command = script_of(&home, "openai_keys.py");
+    command.env("KEYS", serde_json::Value::Object(keys).to_string());
+    run(app, command).await;
 }
