@@ -5,6 +5,8 @@
 pub mod budgets;
 pub mod caller;
 pub mod chat;
+pub mod compression;
+pub mod cors;
 pub mod edge;
 pub mod error;
 pub mod health;
@@ -17,6 +19,7 @@ pub mod models;
 pub mod requests;
 pub mod route;
 pub mod router;
+pub mod secure;
 pub mod speech;
 pub mod sse;
 pub mod usage;

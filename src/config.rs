@@ -9,6 +9,7 @@
 
 mod check;
 mod clouds;
+mod cors;
 mod detect;
 mod interpolate;
 mod models;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
+pub use cors::Cors;
 pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::caller::{Needs, identify as identify_caller};
-use super::edge::{identify, panicked, request_id, sound};
+use super::edge::{Edge, outermost, panicked, request_id, sound};
 use super::error::ApiError;
 use super::idempotency::{Idempotency, once};
 use super::{budgets, chat, health, keys, metrics, models, requests, route, speech, usage};
@@ -82,13 +82,13 @@ pub fn router(shared: Shared) -> Router {
         .merge(behind(admin, &shared, Needs::Role(Role::Admin)))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
-    layered(router).with_state(shared)
+    layered(router, &shared).with_state(shared)
 }
 
 /// What is served to a connection for which there is no room: the operational paths, and a request to come back.
 pub fn full(shared: Shared) -> Router {
     let router = open().merge(watched(&shared)).fallback(no_room);
-    layered(router).layer(axum::middleware::map_response(close)).with_state(shared)
+    layered(router, &shared).layer(axum::middleware::map_response(close)).with_state(shared)
 }
 
 /// Paths that ask for more than reaching them. Who calls is known before anything is done, and done twice.
@@ -120,12 +120,13 @@ fn open() -> Router<Shared> {
         .route("/health/readiness", get(health::ready))
 }
 
-fn layered(router: Router<Shared>) -> Router<Shared> {
+fn layered(router: Router<Shared>, shared: &Shared) -> Router<Shared> {
+    let edge = Arc::new(Edge::new(shared.gateway.clone()));
     router
         .layer(CatchPanicLayer::custom(panicked))
         .layer(axum::middleware::from_fn(sound))
         // Outermost: also an answer to a panic carries the request id.
-        .layer(axum::middleware::from_fn(identify))
+        .layer(axum::middleware::from_fn_with_state(edge, outermost))
 }
 
 /// Such a connection is good for one answer.

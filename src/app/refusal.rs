@@ -64,7 +64,7 @@ impl Refusal {
         }})
         .to_string();
         format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nx-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             status.as_str(),
             status.canonical_reason().unwrap_or_default(),
             body.len(),

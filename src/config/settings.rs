@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cors::Cors;
 use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
@@ -83,6 +84,11 @@ pub struct Server {
     pub max_connections: Option<usize>,
     /// How long requests under way may take when the server stops.
     pub shutdown_grace: Span,
+    /// Whether long answers (`api/compression.rs` says how long) are compressed for clients that accept it. Streams never
+    /// are. Costs a millisecond of CPU for every 100 KB; worth nothing where clients are on the same machine.
+    pub compression: bool,
+    /// Which web pages may call from a browser. `None`: none.
+    pub cors: Option<Cors>,
 }
 
 impl Default for Server {
@@ -96,6 +102,8 @@ impl Default for Server {
             write_timeout: Span(Duration::from_secs(30)),
             max_connections: None,
             shutdown_grace: Span(Duration::from_secs(30)),
+            compression: true,
+            cors: None,
         }
     }
 }

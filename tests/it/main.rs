@@ -11,6 +11,7 @@ mod chat;
 mod clients;
 mod config;
 mod dialects;
+mod edge;
 mod errors;
 mod faults;
 mod formats;
