@@ -15,6 +15,8 @@ pub enum Refusal {
     HeadTooLarge,
     AddressTooLong,
     Malformed,
+    /// Plain HTTP, or something else, where TLS is spoken.
+    Unencrypted,
 }
 
 impl Refusal {
@@ -52,6 +54,11 @@ impl Refusal {
                 "the request's head is larger than 64 KiB or has more than 100 lines",
             ),
             Self::AddressTooLong => (StatusCode::URI_TOO_LONG, "url_too_long", "the request's address is too long"),
+            Self::Unencrypted => (
+                StatusCode::BAD_REQUEST,
+                "https_required",
+                "this server speaks TLS: write https:// instead of http:// (`server.tls`)",
+            ),
             Self::Malformed => (StatusCode::BAD_REQUEST, "invalid_http", "this is not an HTTP/1.1 or HTTP/2 request"),
         };
         let id = format!("req_{}", uuid::Uuid::now_v7().simple());

@@ -238,6 +238,7 @@ pub(super) fn server(mut section: Section<'_>) -> Server {
     set(&mut server.shutdown_grace, section.span("shutdown_grace", Duration::ZERO..=HOUR));
     set(&mut server.compression, section.flag("compression"));
     server.cors = section.section("cors").map(super::cors::cors);
+    server.tls = section.section("tls").and_then(super::tls::tls);
     section.finish();
     server
 }

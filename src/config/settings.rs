@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cors::Cors;
+use super::tls::Tls;
 use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
@@ -89,6 +90,8 @@ pub struct Server {
     pub compression: bool,
     /// Which web pages may call from a browser. `None`: none.
     pub cors: Option<Cors>,
+    /// Callers come by TLS and by nothing else. `None`: by plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Server {
@@ -104,6 +107,7 @@ impl Default for Server {
             shutdown_grace: Span(Duration::from_secs(30)),
             compression: true,
             cors: None,
+            tls: None,
         }
     }
 }

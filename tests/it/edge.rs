@@ -118,7 +118,7 @@ async fn streams_are_never_compressed_and_the_rest_not_where_it_is_switched_off(
     assert_eq!((whole.status().as_u16(), header(&whole, "content-encoding")), (200, ""));
     app.rewrite(&yaml.replace("false", "true"), &[&model]);
     until("the new rules are in force", async || {
-        header(&ask(false).send().await.expect("an answer"), "content-encoding") != ""
+        ask(false).send().await.expect("an answer").headers().contains_key("content-encoding")
     })
     .await;
     // Answered from the cache in one piece: long, and still an event stream.

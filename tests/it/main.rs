@@ -26,3 +26,4 @@ mod routing;
 mod scripted;
 mod streaming;
 mod tokens;
+mod tls;
