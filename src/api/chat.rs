@@ -16,6 +16,7 @@ use serde_json::json;
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered, asked};
 use super::speech::{Heard, Speech};
 use super::{compression, hints, limits, sse};
 use crate::admission::Shed;
@@ -30,6 +31,10 @@ use crate::money;
 use crate::operations::Operations;
 use crate::units::{Size, Span};
 
+/// Answers a chat in OpenAI's words.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = openapi::ANSWERS, operation_id = "chat_completions", request_body = asked::ChatRequest,
+    responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
+        content((answered::ChatCompletion = "application/json"), (answered::Event = "text/event-stream")))))]
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,

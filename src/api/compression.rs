@@ -2,7 +2,7 @@
 //!
 //! Event streams are never compressed: an encoder holds back what a reader waits for. Every SDK says that it accepts gzip,
 //! and an ordinary chat answer has 1 to 4 KB: compressing it takes 60 us, as much as all the rest of the request, to spare a
-//! packet or two. From [`LEAST`] on (lists of models, reports, long answers, embeddings) it pays: 100 us for 8 KiB, 2 ms for
+//! packet or two. From `LEAST` on (lists of models, reports, long answers, embeddings) it pays: 100 us for 8 KiB, 2 ms for
 //! 300 KB (zlib at its fastest).
 
 use std::convert::Infallible;

@@ -107,7 +107,7 @@ fn is_host(host: &[u8]) -> bool {
 /// A name has at most 253 characters, a port five.
 const LONGEST_HOST: usize = 260;
 
-/// The id of a request that has passed [`identify`].
+/// The id of a request that has passed [`outermost`].
 pub fn request_id(headers: &HeaderMap) -> &str {
     headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }

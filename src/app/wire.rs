@@ -5,8 +5,8 @@
 //! means that the caller takes nothing. And it closes so that the last answer arrives: a connection that is closed with
 //! bytes unread is reset, and the answer is lost with it.
 //!
-//! Whether the client takes what is written, [`super::socket`] sees to, below any TLS. Everything is read and written
-//! through the [`Line`], so that nothing passes TLS by.
+//! Whether the client takes what is written, `app/socket.rs` sees to, below any TLS. Everything is read and written
+//! through the `Line`, so that nothing passes TLS by.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
