@@ -9,9 +9,11 @@ pub mod discover;
 pub mod health_checks;
 pub mod issuer;
 pub mod keys;
+mod line;
 pub mod listen;
 pub mod refusal;
 pub mod reload;
+mod socket;
 pub mod wire;
 pub mod worker;
 

@@ -9,6 +9,7 @@
 
 mod check;
 mod clouds;
+mod cors;
 mod detect;
 mod interpolate;
 mod models;
@@ -20,6 +21,7 @@ mod sections;
 mod settings;
 mod template;
 mod tenants;
+mod tls;
 mod tree;
 
 #[cfg(test)]
@@ -30,11 +32,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
+pub use cors::Cors;
 pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};
 pub use settings::{Level, LogFormat, Logging, Server, Settings, Storage, Upstream};
 pub use template::template;
+pub use tls::Tls;
 
 use interpolate::Values;
 use problem::Report;
@@ -130,9 +134,7 @@ fn explained(text: &str, at: Place, message: String) -> String {
 /// The configuration file and all files that it names, readable or not: what to watch when it cannot be used.
 pub fn named_files(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     let Source::File(path) = source else { return Vec::new() };
-    let text = read(path).unwrap_or_default();
-    let report = Report::new("", &text);
-    filled(path, &text, env, &report).1
+    examine(path, &read(path).unwrap_or_default(), env, today()).0
 }
 
 /// The text as a tree with its values filled in, and the files that it takes them from.
@@ -147,23 +149,32 @@ fn filled(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, report:
     let directory = path.parent().unwrap_or(Path::new(""));
     let mut values = Values { env, directory, report, files: vec![path.to_owned()] };
     values.fill(&mut tree, "");
-    let mut files = values.files;
-    files.sort();
-    files.dedup();
-    (tree, files)
+    (tree, values.files)
 }
 
-/// Checks a text as if it were the content of `path`. Reads only the files that `${file:..}` names.
+/// Checks a text as if it were the content of `path`. Reads only the files that it names.
 fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Result<Loaded, Problems> {
+    let (files, examined) = examine(path, text, env, today);
+    let (settings, warnings) = examined?;
+    Ok(Loaded { settings, origin: Origin::File(path.to_owned()), files, warnings })
+}
+
+/// What a text means, and what is doubtful about it.
+type Examined = Result<(Settings, Vec<String>), Problems>;
+
+/// The files that a text names, and what it means.
+fn examine(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, today: Date) -> (Vec<PathBuf>, Examined) {
     let file = path.display().to_string();
     // A byte order mark, which some editors write, is no part of the YAML.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let report = Report::new(&file, text);
-    let (tree, files) = filled(path, text, env, &report);
+    let (tree, mut files) = filled(path, text, env, &report);
     if matches!(tree.value, Value::Nothing) {
         report.problem(Place::default(), "", "the file is empty; `stepwell init` writes one to start from");
     }
     let settings = check::settings(&Item { node: &tree, path: String::new(), report: &report }, env, today);
-    let warnings = report.finish()?;
-    Ok(Loaded { settings, origin: Origin::File(path.to_owned()), files, warnings })
+    files.extend(report.files());
+    files.sort();
+    files.dedup();
+    (files, report.finish().map(|warnings| (settings, warnings)))
 }

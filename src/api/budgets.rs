@@ -5,10 +5,14 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
+use super::openapi::{self, answered};
 use super::router::Shared;
 use crate::gateway::budgets::Standing;
 use crate::tenant::role::Role;
 
+/// Budgets with what is left of them.
+#[utoipa::path(get, path = "/v1/budgets", tag = openapi::REPORTS, operation_id = "budgets",
+    responses((status = 200, description = "The budgets.", body = answered::Budgets)))]
 pub async fn list(State(shared): State<Shared>, caller: Caller) -> Json<Value> {
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let data: Vec<Standing> = if caller.tenant.role < Role::Operator {

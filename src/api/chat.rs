@@ -9,15 +9,16 @@ use axum::response::Response;
 use bytes::BytesMut;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Body as _;
 use serde_json::json;
 
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered, asked};
 use super::speech::{Heard, Speech};
-use super::{hints, limits, sse};
+use super::{compression, hints, limits, sse};
 use crate::admission::Shed;
 use crate::admission::intake::Intake;
 use crate::chat::Invalid;
@@ -30,6 +31,10 @@ use crate::money;
 use crate::operations::Operations;
 use crate::units::{Size, Span};
 
+/// Answers a chat in OpenAI's words.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = openapi::ANSWERS, operation_id = "chat_completions", request_body = asked::ChatRequest,
+    responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
+        content((answered::ChatCompletion = "application/json"), (answered::Event = "text/event-stream")))))]
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
@@ -197,6 +202,8 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let body = compression::decoded(headers, body, most)?;
     match tokio::time::timeout(timeout, whole(body, limit, &gateway.intake)).await {
         Ok(Ok(body)) => match wellformed::flaw(&body) {
             None => Ok(body),
@@ -208,7 +215,7 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
             StatusCode::BAD_REQUEST,
             "incomplete_body",
             None,
-            "the body could not be read to its end",
+            "the body could not be read to its end, or is not what its `content-encoding` says",
         )),
         Err(_) => Err(ApiError::request(
             StatusCode::REQUEST_TIMEOUT,
@@ -233,7 +240,7 @@ async fn whole(body: Body, limit: u64, intake: &Intake) -> Result<Bytes, Cut> {
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
-            frame.map_err(|error| if error.is::<LengthLimitError>() { Cut::TooLong } else { Cut::Incomplete })?;
+            frame.map_err(|error| if compression::is_too_long(&*error) { Cut::TooLong } else { Cut::Incomplete })?;
         let Ok(piece) = frame.into_data() else { continue };
         if whole.is_empty() && body.is_end_stream() {
             return Ok(piece);

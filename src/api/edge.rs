@@ -1,31 +1,56 @@
-//! The layers around every path, outermost first: request id, sound addresses, panics, then the handler.
+//! The layers around every path, outermost first: request id, headers for browsers and proxies, compression, pages of other
+//! origins, sound addresses, panics, then the handler.
 //!
 //! The id travels in the request's own `x-request-id` header: the caller's if it is sane, else a fresh one.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONNECTION, HOST, HeaderName, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version};
 
+use super::compression;
+use super::cors::Cors;
 use super::error::ApiError;
+use super::secure::{Encrypted, protect};
+use crate::gateway::Gateway;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken over.
 const MAX_ID: usize = 128;
 
-/// Gives every request an id and every answer the same.
-pub async fn identify(mut request: Request, next: Next) -> Response {
+/// Gives every request an id and every answer the same, and does what concerns all of them: one layer, because each costs
+/// every request an allocation.
+pub async fn outermost(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     let id = request.headers().get(&REQUEST_ID).filter(|id| is_sane(id)).cloned().unwrap_or_else(fresh);
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let mut response = next.run(request).await;
+    let encrypted = request.extensions().get::<Encrypted>().is_some();
+    let accepts = request.headers().get(ACCEPT_ENCODING).cloned();
+    let mut response = edge.cors.around(request, next).await;
+    if let Some(accepts) = accepts.filter(|_| edge.gateway.rules().settings.server.compression) {
+        response = compression::fit(response, accepts).await;
+    }
+    protect(response.headers_mut(), encrypted);
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// What the outermost layer needs.
+pub struct Edge {
+    gateway: Arc<Gateway>,
+    cors: Cors,
+}
+
+impl Edge {
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self { cors: Cors::new(gateway.clone()), gateway }
+    }
 }
 
 /// A request that came behind another one, before that was answered. Nobody has looked at the bytes of its head, in which
@@ -82,7 +107,7 @@ fn is_host(host: &[u8]) -> bool {
 /// A name has at most 253 characters, a port five.
 const LONGEST_HOST: usize = 260;
 
-/// The id of a request that has passed [`identify`].
+/// The id of a request that has passed [`outermost`].
 pub fn request_id(headers: &HeaderMap) -> &str {
     headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default()
 }

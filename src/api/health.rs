@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::openapi::{self, answered};
 use crate::gateway::Gateway;
 use crate::gateway::error::remaining;
 use crate::gateway::snapshot::Snapshot;
@@ -17,11 +18,16 @@ use crate::rank::score::Availability;
 use super::router::Shared;
 
 /// The process answers. Never touches a provider.
+#[utoipa::path(get, path = "/health/live", tag = openapi::OPERATIONS, operation_id = "live",
+    responses((status = 200, description = "It is alive.", body = answered::Live)))]
 pub async fn live() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
 /// At least one target can be asked, and the server is not draining.
+#[utoipa::path(get, path = "/health/ready", tag = openapi::OPERATIONS, operation_id = "ready",
+    responses((status = 200, description = "Requests are welcome.", body = answered::Ready),
+        (status = 503, description = "They would fail, or the server is about to stop.", body = answered::Ready)))]
 pub async fn ready(State(shared): State<Shared>) -> Response {
     let usable = usable(&shared.gateway, &shared.gateway.rules());
     let draining = shared.operations.is_draining();
@@ -38,6 +44,8 @@ pub async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 /// Everything an operator looks at first.
+#[utoipa::path(get, path = "/health", tag = openapi::OPERATIONS, operation_id = "health",
+    responses((status = 200, description = "How it is.", body = answered::Health)))]
 pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let rules = shared.gateway.rules();
     let ledger = shared.gateway.ledger.health();
@@ -64,6 +72,8 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
 }
 
 /// Models, strategy, and the breaker of every target with its cause and the time of re-admission.
+#[utoipa::path(get, path = "/gateway/status", tag = openapi::OPERATIONS, operation_id = "status",
+    responses((status = 200, description = "How its targets are.", body = answered::Status)))]
 pub async fn status(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
     let rules = gateway.rules();
     let now = Instant::now();

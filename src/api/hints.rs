@@ -33,8 +33,12 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
         let context: Object<'_> =
             request.read("context").ok_or_else(|| Invalid::kind("context", "an object of hints"))?;
         for (name, value) in &context.0 {
-            if value.get() != "null" {
-                hints.set(name, &text(name, value)?)?;
+            // Of a hint that nobody knows, nobody knows what its value may be.
+            let known = Hints::NAMES.contains(&&*name.to_ascii_lowercase().replace('-', "_"));
+            match value.get() {
+                "null" => {}
+                _ if known => hints.set(name, &text(name, value)?)?,
+                _ => hints.unknown.push(name.to_string()),
             }
         }
     }

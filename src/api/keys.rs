@@ -15,6 +15,7 @@ use serde_json::json;
 use super::chat::read;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered, asked};
 use super::router::Shared;
 use crate::gateway::Gateway;
 use crate::tenant::keeper::{Error, shown};
@@ -56,6 +57,9 @@ struct Rotate {
     overlap: Option<units::Span>,
 }
 
+/// Lists all keys, without their secrets.
+#[utoipa::path(get, path = "/v1/keys", tag = openapi::KEYS, operation_id = "keys",
+    responses((status = 200, description = "The keys.", body = answered::Keys), (status = 503, description = "Keys cannot be read right now.", body = answered::Failed)))]
 pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let now_ms = now_ms();
     match shared.keeper.ring().await {
@@ -67,6 +71,9 @@ pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response 
     }
 }
 
+/// Shows a key, without its secret.
+#[utoipa::path(get, path = "/v1/keys/{id}", tag = openapi::KEYS, operation_id = "key", params(("id" = String, Path, description = "The key's id or name.")),
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
 pub async fn one(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match shared.keeper.find(&id).await {
         Ok(key) => Json(shown(&key, None, now_ms())).into_response(),
@@ -74,6 +81,10 @@ pub async fn one(State(shared): State<Shared>, headers: HeaderMap, Path(id): Pat
     }
 }
 
+/// Makes a key. The answer is the only place where it is shown.
+#[utoipa::path(post, path = "/v1/keys", tag = openapi::KEYS, operation_id = "create_key", request_body = asked::NewKey,
+    responses((status = 201, description = "The key with its secret.", body = answered::Key),
+        (status = 409, description = "The name is taken.", body = answered::Failed)))]
 pub async fn create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     let made = async {
         let wish = wish(&shared.gateway, &headers, body).await?;
@@ -88,6 +99,11 @@ pub async fn create(State(shared): State<Shared>, headers: HeaderMap, body: Body
     }
 }
 
+/// Gives a key a new secret; the old one is good for a while. The body may be left out.
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = openapi::KEYS, operation_id = "rotate_key", params(("id" = String, Path, description = "The key's id or name.")), request_body = Option<asked::Rotation>,
+    responses((status = 200, description = "The key with its new secret.", body = answered::Key),
+        (status = 404, description = "There is no such key.", body = answered::Failed),
+        (status = 409, description = "The key is revoked.", body = answered::Failed)))]
 pub async fn rotate(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>, body: Body) -> Response {
     let rotated = async {
         let body = body_or_nothing(&shared.gateway, &headers, body).await?;
@@ -104,6 +120,9 @@ pub async fn rotate(State(shared): State<Shared>, headers: HeaderMap, Path(id): 
     }
 }
 
+/// Revokes a key for good.
+#[utoipa::path(post, path = "/v1/keys/{id}/revoke", tag = openapi::KEYS, operation_id = "revoke_key", params(("id" = String, Path, description = "The key's id or name.")),
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
 pub async fn revoke(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match shared.keeper.revoke(&id, now_ms()).await {
         Ok(key) => {
@@ -112,6 +131,13 @@ pub async fn revoke(State(shared): State<Shared>, headers: HeaderMap, Path(id): 
         }
         Err(error) => failed(error).respond(request_id(&headers)),
     }
+}
+
+/// The same as `POST /v1/keys/{id}/revoke`.
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = openapi::KEYS, operation_id = "delete_key", params(("id" = String, Path, description = "The key's id or name.")),
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
+pub async fn delete(shared: State<Shared>, headers: HeaderMap, id: Path<String>) -> Response {
+    revoke(shared, headers, id).await
 }
 
 /// Puts a change in force here at once, and shows it. Other servers on the same database see it within a second.

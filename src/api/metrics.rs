@@ -6,9 +6,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
+use super::openapi;
 use crate::gateway::Gateway;
 use crate::operations::Operations;
 
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = openapi::OPERATIONS, operation_id = "metrics",
+    responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain")))]
 pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
     // States, not events: true at the moment they are asked for.
     let (in_flight, queued, waiting_for_provider) = gateway.occupancy();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered};
 use crate::catalog::Target;
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
@@ -19,7 +20,9 @@ use crate::gateway::terms::Terms;
 /// Models have no birthday here; the SDKs want a number. The catalogue's date, 2026-11-20.
 const CREATED: i64 = 1_795_132_800;
 
-/// What the caller may ask for.
+/// Lists what can be asked for.
+#[utoipa::path(get, path = "/v1/models", tag = openapi::REPORTS, operation_id = "models",
+    responses((status = 200, description = "All models.", body = answered::Models)))]
 pub async fn list(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap) -> Json<Value> {
     let rules = gateway.rules();
     // A key of a tier that is gone may ask for nothing.
@@ -43,6 +46,11 @@ fn in_anthropics_words(model: &mut Value) {
     model["created_at"] = json!("2026-11-20T00:00:00Z");
 }
 
+/// Tells what is known of a model. The id may have slashes.
+#[utoipa::path(get, path = "/v1/models/{*id}", tag = openapi::REPORTS, operation_id = "model",
+    params(("id" = String, Path, description = "An alias, `provider/model`, or a bare model id.", example = "auto")),
+    responses((status = 200, description = "The model.", body = answered::Model),
+        (status = 404, description = "There is no such model.", body = answered::Failed)))]
 pub async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,

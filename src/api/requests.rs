@@ -12,6 +12,7 @@ use serde_json::json;
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered};
 use super::usage::unreadable;
 use crate::gateway::Gateway;
 use crate::ledger::journal::{Cursor, Filter};
@@ -22,6 +23,12 @@ use crate::ledger::usage::moment;
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 1000;
 
+/// What became of a request, by the `x-request-id` of its answer.
+#[utoipa::path(get, path = "/v1/requests/{id}", tag = openapi::REPORTS, operation_id = "request",
+    params(("id" = String, Path, description = "The answer's `x-request-id`.")),
+    responses((status = 200, description = "The request.", body = answered::RequestRow),
+        (status = 404, description = "There is no such request.", body = answered::Failed),
+        (status = 503, description = "The ledger cannot be read right now.", body = answered::Failed)))]
 pub async fn one(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -42,7 +49,20 @@ pub async fn one(
     }
 }
 
-/// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `key`, `since`, `until`.
+/// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `since`, `until`.
+#[utoipa::path(get, path = "/v1/requests", tag = openapi::REPORTS, operation_id = "requests",
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "50 if not given."),
+        ("before" = Option<String>, Query, description = "`next` of the page before.", pattern = r"^[0-9]{1,15}\.[0-9a-zA-Z_]+$"),
+        ("status" = Option<answered::RequestStatus>, Query),
+        ("provider" = Option<String>, Query),
+        ("model" = Option<String>, Query),
+        ("task" = Option<String>, Query),
+        ("since" = Option<String>, Query, description = "How long ago, in days such as 7d. RFC 3339, a date and other durations are understood too.", pattern = "^[1-9][0-9]{0,2}d$", example = "7d"),
+        ("key" = Option<String>, Query, description = "A key's name. Who is no operator sees its own alone."),
+        ("until" = Option<String>, Query, description = "The end, later than `since`: how long ago, in hours such as 2h, or as for `since`.", pattern = "^([1-9]|1[0-9]|2[0-3])h$", example = "1h")),
+    responses((status = 200, description = "The page.", body = answered::Requests),
+        (status = 400, description = "A parameter is unknown or has an impossible value.", body = answered::Failed),
+        (status = 503, description = "The ledger cannot be read right now.", body = answered::Failed)))]
 pub async fn recent(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,

@@ -13,8 +13,12 @@ use super::caller::Caller;
 use super::chat::inbound;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered, asked};
 use crate::gateway::Gateway;
 
+/// Says who would be asked for a chat and why, and asks nobody.
+#[utoipa::path(post, path = "/v1/route", tag = openapi::ANSWERS, operation_id = "route", request_body = asked::ChatRequest,
+    responses((status = 200, description = "The decision.", body = answered::Decision)))]
 pub async fn route(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let result = async {
         let inbound = inbound(&gateway, &caller, &headers, body, Instant::now()).await?;

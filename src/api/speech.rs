@@ -13,6 +13,7 @@ use super::caller::Caller;
 use super::chat::answer;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered, asked};
 use super::sse::ChatWriter;
 use crate::chat::{Invalid, Request};
 use crate::gateway::Gateway;
@@ -70,6 +71,10 @@ impl Speech {
     }
 }
 
+/// Answers a chat in Anthropic's words.
+#[utoipa::path(post, path = "/v1/messages", tag = openapi::ANSWERS, operation_id = "messages", request_body = asked::MessagesRequest,
+    responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
+        content((answered::MessagesAnswer = "application/json"), (answered::Event = "text/event-stream")))))]
 pub async fn messages(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
@@ -80,6 +85,10 @@ pub async fn messages(
     answer(&gateway, &operations, &caller, &headers, body, Speech::Messages).await
 }
 
+/// Answers a request in the words of OpenAI's Responses.
+#[utoipa::path(post, path = "/v1/responses", tag = openapi::ANSWERS, operation_id = "responses", request_body = asked::ResponsesRequest,
+    responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
+        content((answered::ResponsesAnswer = "application/json"), (answered::Event = "text/event-stream")))))]
 pub async fn responses(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
@@ -90,6 +99,10 @@ pub async fn responses(
     answer(&gateway, &operations, &caller, &headers, body, Speech::Responses).await
 }
 
+/// Answers a prompt in the words of OpenAI's text completions.
+#[utoipa::path(post, path = "/v1/completions", tag = openapi::ANSWERS, operation_id = "completions", request_body = asked::CompletionsRequest,
+    responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
+        content((answered::TextCompletion = "application/json"), (answered::Event = "text/event-stream")))))]
 pub async fn completions(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
@@ -100,6 +113,9 @@ pub async fn completions(
     answer(&gateway, &operations, &caller, &headers, body, Speech::Completions).await
 }
 
+/// Makes vectors of texts.
+#[utoipa::path(post, path = "/v1/embeddings", tag = openapi::ANSWERS, operation_id = "embeddings", request_body = asked::EmbeddingsRequest,
+    responses((status = 200, description = "The vectors.", body = answered::Embeddings)))]
 pub async fn embeddings(
     State(gateway): State<Arc<Gateway>>,
     State(operations): State<Arc<Operations>>,
@@ -112,6 +128,8 @@ pub async fn embeddings(
 
 /// `POST /v1/messages/count_tokens`: counted here, exactly for OpenAI's current models and closely for others; no
 /// provider is asked.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = openapi::ANSWERS, operation_id = "count_tokens", request_body = asked::CountRequest,
+    responses((status = 200, description = "The count.", body = answered::TokenCount)))]
 pub async fn count_tokens(State(gateway): State<Arc<Gateway>>, headers: HeaderMap, body: Body) -> Response {
     let id = request_id(&headers).to_owned();
     let result = async {

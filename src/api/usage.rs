@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::openapi::{self, answered};
 use crate::gateway::Gateway;
 use crate::ledger::compare::compare as compared;
 use crate::ledger::csv::csv;
@@ -23,6 +24,16 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 
 type Parameters = Query<HashMap<String, String>>;
 
+/// What was used and what it cost, by any columns.
+#[utoipa::path(get, path = "/v1/usage", tag = openapi::REPORTS, operation_id = "usage",
+    params(("group_by" = Option<String>, Query, description = "Any of provider, model, task, key, strategy, day, hour, status, with commas between.", pattern = "^((provider|model|task|key|strategy|day|hour|status)(,(provider|model|task|key|strategy|day|hour|status)){0,3})?$", example = "provider,model"),
+        ("since" = Option<String>, Query, description = "How long ago, in days such as 7d. RFC 3339, a date and other durations are understood too.", pattern = "^[1-9][0-9]{0,2}d$", example = "7d"),
+        ("key" = Option<String>, Query, description = "A key's name. Who is no operator sees its own alone."),
+        ("until" = Option<String>, Query, description = "The end, later than `since`: how long ago, in hours such as 2h, or as for `since`.", pattern = "^([1-9]|1[0-9]|2[0-3])h$", example = "1h"),
+        ("format" = Option<answered::ReportFormat>, Query, description = "json if not given.")),
+    responses((status = 200, description = "The report.", content((answered::UsageReport = "application/json"), (String = "text/csv"))),
+        (status = 400, description = "A parameter is unknown or has an impossible value.", body = answered::Failed),
+        (status = 503, description = "The ledger cannot be read right now.", body = answered::Failed)))]
 pub async fn report(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
@@ -52,6 +63,13 @@ pub async fn report(
 }
 
 /// What the recorded traffic would have cost at every target with a price.
+#[utoipa::path(get, path = "/v1/usage/compare", tag = openapi::REPORTS, operation_id = "usage_compare",
+    params(("since" = Option<String>, Query, description = "How long ago, in days such as 7d. RFC 3339, a date and other durations are understood too.", pattern = "^[1-9][0-9]{0,2}d$", example = "7d"),
+        ("key" = Option<String>, Query, description = "A key's name. Who is no operator sees its own alone."),
+        ("until" = Option<String>, Query, description = "The end, later than `since`: how long ago, in hours such as 2h, or as for `since`.", pattern = "^([1-9]|1[0-9]|2[0-3])h$", example = "1h")),
+    responses((status = 200, description = "The comparison.", body = answered::Comparison),
+        (status = 400, description = "A parameter is unknown or has an impossible value.", body = answered::Failed),
+        (status = 503, description = "The ledger cannot be read right now.", body = answered::Failed)))]
 pub async fn compare(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::api::caller::Peer;
 use crate::api::edge::Unexamined;
+use crate::api::secure::Encrypted;
 
 #[derive(Default)]
 pub struct Activity {
@@ -141,6 +142,8 @@ pub struct Service {
     pub activity: Arc<Activity>,
     /// The other end.
     pub peer: Option<Peer>,
+    /// Came by TLS.
+    pub encrypted: bool,
 }
 
 impl hyper::service::Service<http::Request<Incoming>> for Service {
@@ -155,6 +158,9 @@ impl hyper::service::Service<http::Request<Incoming>> for Service {
             request.map(|body| Question { body, activity: self.activity.clone(), begun: false, ended: false });
         if let Some(peer) = self.peer {
             asked.extensions_mut().insert(peer);
+        }
+        if self.encrypted {
+            asked.extensions_mut().insert(Encrypted);
         }
         if unexamined && !self.activity.is_multiplexed() {
             asked.extensions_mut().insert(Unexamined);

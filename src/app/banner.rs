@@ -24,7 +24,8 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         Origin::Detected(_) => format!("none; found {origin}"),
         Origin::Demo => "none, and no provider found: the built-in demo answers".to_owned(),
     };
-    let base = format!("http://{}", running.address);
+    let scheme = if rules.settings.server.tls.is_some() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", running.address);
     let mut lines = vec![
         format!("stepwell {} listens on {base}", env!("CARGO_PKG_VERSION")),
         String::new(),

@@ -96,8 +96,9 @@ impl Doors {
         let server = &rules.settings.server;
         let most = server.max_connections.unwrap_or_else(descriptors::share_of_callers);
         let deadlines = Deadlines::of(server);
+        let tls = server.tls.as_ref().map(|tls| tls.config.clone());
         if open < most {
-            return Some(Arrival { stream, deadlines, router: self.open.clone() });
+            return Some(Arrival { stream, tls, deadlines, router: self.open.clone() });
         }
         metrics::counter!("stepwell_connections_refused_total").increment(1);
         remind(reminded, || tracing::warn!(open, most, "no room for another connection (`server.max_connections`)"));
@@ -108,7 +109,7 @@ impl Doors {
             write: briefly(deadlines.write),
         };
         let anteroom = (most / ANTEROOM).clamp(ANTEROOM_BOUNDS.0, ANTEROOM_BOUNDS.1);
-        (open < most + anteroom).then(|| Arrival { stream, deadlines, router: self.full.clone() })
+        (open < most + anteroom).then(|| Arrival { stream, tls, deadlines, router: self.full.clone() })
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Refusal {
     HeadTooLarge,
     AddressTooLong,
     Malformed,
+    /// Plain HTTP, or something else, where TLS is spoken.
+    Unencrypted,
 }
 
 impl Refusal {
@@ -52,6 +54,11 @@ impl Refusal {
                 "the request's head is larger than 64 KiB or has more than 100 lines",
             ),
             Self::AddressTooLong => (StatusCode::URI_TOO_LONG, "url_too_long", "the request's address is too long"),
+            Self::Unencrypted => (
+                StatusCode::BAD_REQUEST,
+                "https_required",
+                "this server speaks TLS: write https:// instead of http:// (`server.tls`)",
+            ),
             Self::Malformed => (StatusCode::BAD_REQUEST, "invalid_http", "this is not an HTTP/1.1 or HTTP/2 request"),
         };
         let id = format!("req_{}", uuid::Uuid::now_v7().simple());
@@ -64,7 +71,7 @@ impl Refusal {
         }})
         .to_string();
         format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nx-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
             status.as_str(),
             status.canonical_reason().unwrap_or_default(),
             body.len(),

@@ -5,8 +5,8 @@
 //! means that the caller takes nothing. And it closes so that the last answer arrives: a connection that is closed with
 //! bytes unread is reset, and the answer is lost with it.
 //!
-//! Only the first piece of the kernel's send buffer may be unsent (`UNSENT`): what a slow reader does not take stays
-//! with the provider.
+//! Whether the client takes what is written, `app/socket.rs` sees to, below any TLS. Everything is read and written
+//! through the `Line`, so that nothing passes TLS by.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -16,17 +16,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::activity::Activity;
+use super::line::Line;
 use super::refusal::{Refusal, end_of_head, has_two_lengths};
+use super::socket::taken_nothing;
 use crate::config::Server;
 
-/// Bytes that the kernel holds of an answer beyond what the client's own buffer takes. Some milliseconds of a fast line.
-const UNSENT: u32 = 64 << 10;
 /// Longest head. Hyper's read buffer has the same limit.
 pub const LONGEST_HEAD: usize = 64 << 10;
 /// How long the rest of a refused request is read and forgotten: in all, and without any bytes.
@@ -75,12 +73,11 @@ pub enum Speaks {
 }
 
 pub struct Wire {
-    stream: TcpStream,
+    line: Line,
     activity: Arc<Activity>,
     deadlines: Deadlines,
     waiting: Waiting,
     read_timer: Option<Pin<Box<Sleep>>>,
-    write_timer: Option<Pin<Box<Sleep>>>,
     /// When an idle connection ends.
     idle_until: Instant,
     /// Everything that was to be written is.
@@ -104,16 +101,13 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
-        // Not on every system; without it, slow readers cost the kernel memory and nothing else.
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
+    pub fn new(line: Line, activity: Arc<Activity>, deadlines: Deadlines) -> Self {
         Self {
-            stream,
+            line,
             activity,
             deadlines,
             waiting: Waiting::Busy,
             read_timer: None,
-            write_timer: None,
             idle_until: Instant::now() + deadlines.idle,
             flushed: true,
             rewound: Bytes::new(),
@@ -128,18 +122,26 @@ impl Wire {
         }
     }
 
+    /// Serves nothing but an answer of our own.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.waiting = Waiting::Head(self.activity.started());
+        self.own = Some((refusal.answer(), 0));
+        self.ended = true;
+    }
+
     /// Waits for something to serve, without any buffers. Ready also when the connection is to end, which is then read.
     pub async fn wake(&mut self) -> Speaks {
         poll_fn(|cx| {
             if self.ended || self.hung_up || !self.rewound.is_empty() {
                 return Poll::Ready(Speaks::Http1);
             }
+            if self.line.agreed_on_http2() {
+                return Poll::Ready(Speaks::Other);
+            }
             let mut space = [0; PREFACE.len()];
             let mut seen = ReadBuf::new(&mut space);
-            match self.stream.poll_peek(cx, &mut seen) {
-                Poll::Ready(Ok(count)) if !self.opened && count > 0 && PREFACE.starts_with(seen.filled()) => {
-                    Poll::Ready(Speaks::Other)
-                }
+            match self.line.poll_peek(cx, &mut seen) {
+                Poll::Ready(Ok(())) if !self.opened && is_preface(seen.filled()) => Poll::Ready(Speaks::Other),
                 Poll::Ready(_) => Poll::Ready(Speaks::Http1),
                 Poll::Pending => self.poll_patience(cx).map(|_| Speaks::Http1),
             }
@@ -212,7 +214,7 @@ impl Wire {
                 return Poll::Pending;
             };
             ready!(poll_until(&mut self.read_timer, since + self.deadlines.write, cx));
-            self.reset();
+            self.line.reset();
             return Poll::Ready(Err(taken_nothing()));
         }
         let started = self.activity.started();
@@ -257,46 +259,9 @@ impl Wire {
                 self.own = None;
                 break;
             }
-            let count = match Pin::new(&mut self.stream).poll_write(cx, &answer[*written..]) {
-                Poll::Ready(count) => count?,
-                Poll::Pending => {
-                    let unsent = answer[*written..].to_vec();
-                    ready!(self.poll_stuck(cx, &[IoSlice::new(&unsent)]))?
-                }
-            };
-            if let Some((_, written)) = &mut self.own {
-                *written += count;
-            }
+            *written += ready!(Pin::new(&mut self.line).poll_write(cx, &answer[*written..]))?;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// A write that waits for the client. The kernel calls a socket writable only when much of its buffer is free: whether
-    /// a slow reader has made a little room, only trying tells, at the beginning of the wait and at its end.
-    fn poll_stuck(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let write = self.deadlines.write;
-        if let Some(timer) = &mut self.write_timer {
-            ready!(timer.as_mut().poll(cx));
-        }
-        let sent = SockRef::from(&self.stream).send_vectored(pieces);
-        match (sent, &mut self.write_timer) {
-            (Ok(count), _) if count > 0 => self.wrote(Ok(count)),
-            (_, Some(_)) => {
-                self.reset();
-                Poll::Ready(Err(taken_nothing()))
-            }
-            (_, none) => none.insert(Box::pin(tokio::time::sleep(write))).as_mut().poll(cx).map(|()| Ok(0)),
-        }
-    }
-
-    fn wrote(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
-        self.write_timer = None;
-        Poll::Ready(result)
-    }
-
-    /// Closing must not leave the kernel with an answer that nobody takes.
-    fn reset(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     /// Reads and forgets what a client still sends, so that it sees the answer. Bounded.
@@ -308,7 +273,7 @@ impl Wire {
         let mut space = [0; 8192];
         loop {
             let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            match Pin::new(&mut self.line).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     quiet.as_mut().reset((Instant::now() + LINGER_IDLE).min(*end));
                 }
@@ -322,8 +287,8 @@ impl Wire {
 /// How an HTTP/2 connection begins; no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI ";
 
-fn taken_nothing() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")
+fn is_preface(seen: &[u8]) -> bool {
+    !seen.is_empty() && PREFACE.starts_with(seen)
 }
 
 fn arm(timer: &mut Option<Pin<Box<Sleep>>>, wait: Duration) {
@@ -349,6 +314,11 @@ impl AsyncRead for Wire {
         loop {
             ready!(this.poll_own(cx))?;
             if this.ended {
+                // The HTTP library drops a connection that ends within a head: TLS's farewell would be missing, by which
+                // a client knows that nothing of the answer is.
+                if this.line.is_encrypted() && matches!(this.waiting, Waiting::Head(_)) {
+                    ready!(Pin::new(&mut this.line).poll_shutdown(cx))?;
+                }
                 return Poll::Ready(Ok(()));
             }
             if this.hung_up {
@@ -356,7 +326,7 @@ impl AsyncRead for Wire {
             }
             let before = buffer.filled().len();
             let read = if this.rewound.is_empty() {
-                Pin::new(&mut this.stream).poll_read(cx, buffer)
+                Pin::new(&mut this.line).poll_read(cx, buffer)
             } else {
                 let count = this.rewound.len().min(buffer.remaining());
                 buffer.put_slice(&this.rewound[..count]);
@@ -404,27 +374,25 @@ impl AsyncWrite for Wire {
             }
         }
         ready!(this.poll_own(cx))?;
-        match Pin::new(&mut this.stream).poll_write_vectored(cx, pieces) {
-            Poll::Ready(result) => this.wrote(result),
-            Poll::Pending => this.poll_stuck(cx, pieces),
-        }
+        Pin::new(&mut this.line).poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.line.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_own(cx))?;
+        ready!(Pin::new(&mut this.line).poll_flush(cx))?;
         this.flushed = true;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_own(cx))?;
-        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut this.line).poll_shutdown(cx))?;
         let refused = matches!(this.waiting, Waiting::Head(_)) || this.activity.has_unread_body();
         if refused && !this.hung_up {
             ready!(this.poll_linger(cx));

@@ -18,12 +18,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
 use super::activity::{Activity, Service};
+use super::line::{self, Line, Opened};
+use super::refusal::Refusal;
+use super::socket::Socket;
 use super::wire::{Deadlines, LONGEST_HEAD, Speaks, Wire};
 use crate::api::caller::Peer;
 use crate::catalog::Format;
@@ -39,6 +43,8 @@ const HANDOVER: usize = 1024;
 /// A connection on its way to its worker.
 pub struct Arrival {
     pub stream: std::net::TcpStream,
+    /// The certificate in force. `None`: plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
     pub deadlines: Deadlines,
     pub router: Router,
 }
@@ -101,17 +107,25 @@ async fn serve(mut arriving: mpsc::Receiver<(Arrival, Place)>, grace: Duration, 
     let protocols = Arc::new(Protocols::new());
     let stop = CancellationToken::new();
     let connections = TaskTracker::new();
-    while let Some((Arrival { stream, deadlines, router }, place)) = arriving.recv().await {
+    while let Some((Arrival { stream, tls, deadlines, router }, place)) = arriving.recv().await {
         // Without no-delay the first token of a stream waits 40 ms for an acknowledgement.
         let Ok(stream) = stream.set_nodelay(true).and_then(|()| TcpStream::from_std(stream)) else { continue };
         let activity = Arc::new(Activity::default());
         let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
-        let wire = Wire::new(stream, activity.clone(), deadlines);
-        let service = Service { router: TowerToHyperService::new(router), activity, peer };
+        let socket = Socket::new(stream, deadlines.write);
+        let service = Service { router: TowerToHyperService::new(router), activity, peer, encrypted: tls.is_some() };
         let (protocols, stop) = (protocols.clone(), stop.clone());
         connections.spawn(async move {
             let _place = place;
-            protocols.converse(wire, service, &stop).await;
+            let activity = service.activity.clone();
+            let wire = match tls {
+                None => Some(Wire::new(Line::Plain(socket), activity, deadlines)),
+                // In a box: a connection at rest would keep room for its handshake.
+                Some(tls) => Box::pin(encrypted(socket, tls, activity, deadlines, &stop)).await,
+            };
+            if let Some(wire) = wire {
+                protocols.converse(wire, service, &stop).await;
+            }
         });
     }
     stop.cancel();
@@ -126,6 +140,33 @@ async fn serve(mut arriving: mpsc::Receiver<(Arrival, Place)>, grace: Duration, 
         operations.cut_streams();
         if tokio::time::timeout(LAST_WORDS, ended()).await.is_err() {
             tracing::warn!("some connections were still open after the drain limit");
+        }
+    }
+}
+
+/// A wire over TLS; one with nothing but a refusal for a client that speaks no TLS; none if there is nobody to talk to.
+async fn encrypted(
+    socket: Socket,
+    tls: Arc<ServerConfig>,
+    activity: Arc<Activity>,
+    deadlines: Deadlines,
+    stop: &CancellationToken,
+) -> Option<Wire> {
+    let opened = tokio::select! {
+        opened = line::open(socket, tls, deadlines.header) => opened,
+        () = stop.cancelled() => return None,
+    };
+    match opened {
+        Ok(Opened::Line(line)) => Some(Wire::new(line, activity, deadlines)),
+        Ok(Opened::Unencrypted(socket)) => {
+            let mut wire = Wire::new(Line::Plain(socket), activity, deadlines);
+            wire.refuse(Refusal::Unencrypted);
+            Some(wire)
+        }
+        Err(error) => {
+            metrics::counter!("stepwell_handshakes_failed_total").increment(1);
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
         }
     }
 }

@@ -165,13 +165,13 @@ impl Request {
         if temperature.is_some_and(|t| !(0.0..=2.0).contains(&t)) {
             return Err(Invalid::value("temperature", "`temperature` must be between 0 and 2"));
         }
-        let n: Option<u32> = read(&object, "n", "a whole number")?;
+        let n = whole(&object, "n", "a whole number")?;
         if n.is_some_and(|n| n == 0 || n > 128) {
             return Err(Invalid::value("n", "`n` must be between 1 and 128"));
         }
         let mut max_tokens = None;
         for name in ["max_completion_tokens", "max_tokens"] {
-            let given: Option<u64> = read(&object, name, "a whole number of at least 1")?;
+            let given = whole(&object, name, "a whole number of at least 1")?;
             if given == Some(0) {
                 return Err(Invalid::value(name, format!("`{name}` must be at least 1")));
             }
@@ -191,7 +191,7 @@ impl Request {
             stream: read(&object, "stream", "a boolean")?.unwrap_or(false),
             include_usage,
             temperature,
-            n: n.unwrap_or(1),
+            n: n.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
             max_tokens,
             response_format,
             tools: tools.map_or(0, |tools| tools.len()) + functions.map_or(0, |functions| functions.len()),
@@ -382,6 +382,22 @@ fn read<'a, T: Deserialize<'a>>(object: &Object<'a>, name: &str, expected: &str)
     let Some(raw) = object.get(name) else { return Ok(None) };
     serde_json::from_str(raw.get()).map(Some).map_err(|_| Invalid::kind(name, expected))
 }
+
+/// A count. `1.0` is one too: JSON has no whole numbers of its own, and some languages write all of them so.
+fn whole(object: &Object<'_>, name: &str, expected: &str) -> Result<Option<u64>, Invalid> {
+    if let Ok(count) = read(object, name, expected) {
+        return Ok(count);
+    }
+    let number: Option<f64> = read(object, name, expected)?;
+    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..=LARGEST_EXACT).contains(number);
+    number
+        .map(|number| Some(number).filter(is_whole).ok_or_else(|| Invalid::kind(name, expected)))
+        .transpose()
+        .map(|count| count.map(|count| count as u64))
+}
+
+/// Up to here every whole number is a `f64` of its own.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Where `part`, a slice of `whole`, lies in it.
 fn range_in(whole: &str, part: &str) -> Range<usize> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::tree::Place;
 
@@ -96,11 +96,24 @@ pub(super) struct Report<'a> {
     text: &'a str,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    /// Files that are read beside this one.
+    files: RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Report<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, problems: RefCell::default(), warnings: RefCell::default() }
+        Self { file, text, problems: RefCell::default(), warnings: RefCell::default(), files: RefCell::default() }
+    }
+
+    /// Where a file is that the text names, relative to its own. It is watched from now on, readable or not.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        let path = Path::new(self.file).parent().unwrap_or(Path::new("")).join(name);
+        self.files.borrow_mut().push(path.clone());
+        path
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
     }
 
     pub fn problem(&self, at: Place, path: &str, message: impl Into<String>) {

@@ -236,6 +236,9 @@ pub(super) fn server(mut section: Section<'_>) -> Server {
     set(&mut server.write_timeout, section.span("write_timeout", MILLISECOND * 100..=HOUR));
     server.max_connections = section.count("max_connections", 1..=1_000_000).map(|count| count.0 as usize);
     set(&mut server.shutdown_grace, section.span("shutdown_grace", Duration::ZERO..=HOUR));
+    set(&mut server.compression, section.flag("compression"));
+    server.cors = section.section("cors").map(super::cors::cors);
+    server.tls = section.section("tls").and_then(super::tls::tls);
     section.finish();
     server
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cors::Cors;
+use super::tls::Tls;
 use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
@@ -83,6 +85,13 @@ pub struct Server {
     pub max_connections: Option<usize>,
     /// How long requests under way may take when the server stops.
     pub shutdown_grace: Span,
+    /// Whether long answers (`api/compression.rs` says how long) are compressed for clients that accept it. Streams never
+    /// are. Costs a millisecond of CPU for every 100 KB; worth nothing where clients are on the same machine.
+    pub compression: bool,
+    /// Which web pages may call from a browser. `None`: none.
+    pub cors: Option<Cors>,
+    /// Callers come by TLS and by nothing else. `None`: by plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Server {
@@ -96,6 +105,9 @@ impl Default for Server {
             write_timeout: Span(Duration::from_secs(30)),
             max_connections: None,
             shutdown_grace: Span(Duration::from_secs(30)),
+            compression: true,
+            cors: None,
+            tls: None,
         }
     }
 }

@@ -558,3 +558,26 @@ fn a_file_may_have_more_comments_than_settings() {
     let comments = "# one of many lines\n".repeat(5_000);
     assert_eq!(settings(&format!("{comments}providers:\n{comments}  demo:\n{comments}")).providers.len(), 1);
 }
+
+#[test]
+fn cors_allows_what_is_written_and_nothing_that_was_not_meant() {
+    let with = |cors: &str| format!("providers: {{ demo: }}\nserver:\n  cors: {{ {cors} }}\n");
+    let cors = settings(&with("origins: ['https://a.example', 'app://b', 'http://localhost:3000']")).server.cors;
+    let origins = cors.expect("cors").origins.expect("a list");
+    assert_eq!(origins, ["https://a.example", "app://b", "http://localhost:3000"]);
+    assert!(settings(&with("origins: ['*']")).server.cors.is_some_and(|cors| cors.origins.is_none()));
+    for (cors, said) in [
+        ("origins: ['*'], credentials: true", "with `credentials: true` list the `origins`"),
+        ("origins: ['*', 'https://a.example']", "`*` allows every origin"),
+        ("origins: ['https://a.example/']", "did you mean `https://a.example`?"),
+        ("origins: [a.example]", "is no origin"),
+        ("origins: []", "no page could call"),
+        ("max_age: 5m", "name the pages that may call"),
+        ("origins: ['*'], methods: [post]", "did you mean `POST`?"),
+        ("origins: ['*'], headers: ['a b']", "is no name of a header"),
+        ("origin: ['*'], origins: ['*']", "did you mean `origins`?"),
+    ] {
+        let shown = problem(&with(cors));
+        assert!(shown.contains(said) && shown.starts_with("providers.yaml:3:"), "{cors}: {shown}");
+    }
+}

@@ -14,6 +14,9 @@ use crate::chat::{Chunk, Embed, Inputs, Invalid, Request, Response, Usage, Vecto
 /// The most inputs of one request (OpenAI, API reference, Embeddings).
 const MOST_INPUTS: usize = 2048;
 
+/// No model has vectors of a tenth of this.
+const MOST_DIMENSIONS: u32 = 65_536;
+
 /// Reads a request. The chat request that it becomes holds the texts, for estimates, and never goes out itself.
 pub fn read(body: &Bytes) -> Result<(Request, Box<dyn Writer>), Invalid> {
     let mut members = reading::members(body)?;
@@ -29,11 +32,13 @@ pub fn read(body: &Bytes) -> Result<(Request, Box<dyn Writer>), Invalid> {
     let dimensions = match take(&mut members, "dimensions") {
         None => None,
         Some(value) => {
-            let count = value.as_u64().and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
-            Some(count.ok_or_else(|| Invalid::kind("dimensions", "a whole number of at least 1"))?)
+            let count = count(&value).and_then(|count| u32::try_from(count).ok());
+            let count = count.filter(|count| (1..=MOST_DIMENSIONS).contains(count));
+            let expected = format!("a whole number from 1 to {MOST_DIMENSIONS}");
+            Some(count.ok_or_else(|| Invalid::kind("dimensions", &expected))?)
         }
     };
-    let wants_base64 = match members.get("encoding_format").map(|format| format.as_str()) {
+    let wants_base64 = match take(&mut members, "encoding_format").as_ref().map(Value::as_str) {
         None | Some(Some("float")) => false,
         Some(Some("base64")) => true,
         Some(_) => return Err(Invalid::value("encoding_format", "`encoding_format`: expected float or base64")),
@@ -50,9 +55,16 @@ pub fn read(body: &Bytes) -> Result<(Request, Box<dyn Writer>), Invalid> {
     Ok((request, Box::new(VectorWriter { wants_base64 })))
 }
 
+/// A whole number from 0, also where it is written with a point: JSON does not tell `1.0` from `1`.
+fn count(value: &Value) -> Option<u64> {
+    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(is_whole).map(|number| number as u64))
+}
+
 fn inputs(input: Option<Value>) -> Result<Inputs, Invalid> {
     let expected = "a text, a list of texts, a list of token ids, or a list of such lists";
-    let is_ids = |value: &Value| value.as_array().is_some_and(|ids| !ids.is_empty() && ids.iter().all(Value::is_u64));
+    let is_ids =
+        |value: &Value| value.as_array().is_some_and(|ids| !ids.is_empty() && ids.iter().all(|id| count(id).is_some()));
     let inputs = match input {
         None => return Err(Invalid::missing("input")),
         Some(Value::String(words)) => Inputs::Texts(vec![words]),

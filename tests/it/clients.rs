@@ -177,3 +177,13 @@ providers:
     command.env("KEYS", serde_json::Value::Object(keys).to_string());
     run(app, command).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schemathesis_finds_nothing() {
+    let Some(home) = installed("schemathesis") else { return };
+    // As many requests as possible: nobody has to wait for what models usually take.
+    let model = |id| format!("{{ id: {id}, latency: {{ first_token: 1ms, tokens_per_second: 10000 }} }}");
+    let models = ["small", "medium", "large"].map(model).join(", ");
+    let app = app(&format!("providers: {{ demo: {{ models: [ {models} ] }} }}"), &[]).await;
+    python(&app, &home, "schemathesis_run.py").await;
+}

@@ -1,0 +1,308 @@
+//! Shapes of what is answered, for the document alone: answers are written by the ledger, the ranking and the dialects'
+//! writers. Members may be added to any of them; those that are here stay.
+
+#![expect(dead_code, reason = "described, never built")]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// An object whose members are described elsewhere.
+#[derive(ToSchema)]
+#[schema(value_type = Object)]
+pub struct AnyObject(Value);
+
+/// An error as OpenAI's clients understand it.
+#[derive(ToSchema)]
+#[schema(example = json!({"error": {"message": "missing required parameter: `model`", "type": "invalid_request_error", "param": "model", "code": "missing_required_parameter", "stepwell": {"request_id": "req_1", "attempts": []}}}))]
+pub struct Failed {
+    error: Failure,
+}
+
+#[derive(ToSchema)]
+pub struct Failure {
+    /// What was wrong, with which value, what to do next.
+    message: String,
+    r#type: String,
+    /// The member at fault.
+    #[schema(required)]
+    param: Option<String>,
+    #[schema(required)]
+    code: Option<String>,
+    stepwell: FailureDetails,
+}
+
+#[derive(ToSchema)]
+pub struct FailureDetails {
+    request_id: String,
+    /// Who was asked and what became of it.
+    attempts: Vec<AnyObject>,
+    /// Who was not asked, and which hint or rule is the reason.
+    excluded: Option<Vec<AnyObject>>,
+}
+
+/// An error as Anthropic's clients understand it.
+#[derive(ToSchema)]
+pub struct MessagesFailed {
+    r#type: String,
+    error: Failure,
+    #[schema(required)]
+    request_id: Option<String>,
+}
+
+/// One event of a stream: its data is JSON in the dialect's words, or `[DONE]`.
+#[derive(ToSchema)]
+#[schema(example = json!({"data": "{..}"}))]
+pub struct Event {
+    data: String,
+    event: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    /// USD; `null` if the model has no known price, never 0 for that.
+    cost: Option<f64>,
+}
+
+/// An answer to a chat request.
+#[derive(ToSchema)]
+pub struct ChatCompletion {
+    id: String,
+    object: String,
+    /// Seconds since 1970.
+    created: i64,
+    /// The model that answered.
+    model: String,
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+    /// The decision, if the hint `explain` asked for it.
+    stepwell: Option<AnyObject>,
+}
+
+#[derive(ToSchema)]
+pub struct Choice {
+    index: u32,
+    message: AnyObject,
+    finish_reason: Option<String>,
+}
+
+/// An answer in Anthropic's words.
+#[derive(ToSchema)]
+pub struct MessagesAnswer {
+    id: String,
+    r#type: String,
+    role: String,
+    model: String,
+    content: Vec<AnyObject>,
+    stop_reason: Option<String>,
+    usage: AnyObject,
+}
+
+/// How many tokens a request has, counted here.
+#[derive(ToSchema)]
+pub struct TokenCount {
+    input_tokens: u64,
+    estimated: bool,
+}
+
+/// An answer in the words of Responses.
+#[derive(ToSchema)]
+pub struct ResponsesAnswer {
+    id: String,
+    object: String,
+    created_at: i64,
+    status: String,
+    model: String,
+    output: Vec<AnyObject>,
+}
+
+/// An answer in the words of text completions.
+#[derive(ToSchema)]
+pub struct TextCompletion {
+    id: String,
+    object: String,
+    created: i64,
+    model: String,
+    choices: Vec<AnyObject>,
+    usage: Option<Usage>,
+}
+
+/// Vectors in the order of the texts.
+#[derive(ToSchema)]
+pub struct Embeddings {
+    object: String,
+    data: Vec<AnyObject>,
+    model: String,
+    usage: AnyObject,
+}
+
+/// What would be asked, and why.
+#[derive(ToSchema)]
+pub struct Decision {
+    task: String,
+    task_confidence: f64,
+    /// What in the prompt spoke for the task.
+    signals: Vec<AnyObject>,
+    strategy: String,
+    /// Best first.
+    candidates: Vec<AnyObject>,
+    excluded: Vec<AnyObject>,
+    reason: String,
+}
+
+/// Aliases first, then every model as `provider/model`. With the header `anthropic-version`, in Anthropic's words.
+#[derive(ToSchema)]
+pub struct Models {
+    object: Option<String>,
+    data: Vec<Model>,
+}
+
+#[derive(ToSchema)]
+pub struct Model {
+    id: String,
+    object: String,
+    created: i64,
+    owned_by: String,
+    /// Tokens of question and answer together.
+    context_length: Option<u64>,
+    max_output_tokens: Option<u64>,
+    price_usd_per_million: Option<AnyObject>,
+    /// Which features, by name.
+    supports: Option<AnyObject>,
+    routable: Option<bool>,
+}
+
+/// What was used and what it cost.
+#[derive(ToSchema)]
+pub struct UsageReport {
+    #[schema(required)]
+    since: Option<String>,
+    #[schema(required)]
+    until: Option<String>,
+    catalogue_date: String,
+    total: AnyObject,
+    rows: Vec<AnyObject>,
+}
+
+/// What the recorded traffic would have cost at every model with a price.
+#[derive(ToSchema)]
+pub struct Comparison {
+    requests: u64,
+    rows: Vec<AnyObject>,
+}
+
+/// A page of requests, newest first.
+#[derive(ToSchema)]
+pub struct Requests {
+    object: String,
+    has_more: bool,
+    /// `before` of the next page.
+    #[schema(required)]
+    next: Option<String>,
+    data: Vec<RequestRow>,
+}
+
+/// One request: its decision, attempts, tokens, cost. Short while it is still under way.
+#[derive(ToSchema)]
+pub struct RequestRow {
+    id: String,
+    status: RequestStatus,
+    asked_model: Option<String>,
+    provider: Option<String>,
+    model: Option<String>,
+    attempts: Option<Vec<AnyObject>>,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    cost_usd: Option<f64>,
+    total_ms: Option<u64>,
+    reason: Option<String>,
+    decision: Option<AnyObject>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestStatus {
+    InProgress,
+    Completed,
+    Interrupted,
+    ClientClosed,
+    Failed,
+    Rejected,
+}
+
+/// Every target with its breaker, the cause, and when it is let in again.
+#[derive(ToSchema)]
+pub struct Status {
+    strategy: String,
+    fallback_enabled: bool,
+    max_attempts: u32,
+    aliases: Vec<String>,
+    models: Vec<String>,
+    configuration_version: u64,
+    targets: Vec<AnyObject>,
+}
+
+/// Everything that an operator looks at first.
+#[derive(ToSchema)]
+pub struct Health {
+    /// `ok`, `degraded` or `draining`.
+    status: String,
+    version: String,
+    uptime_seconds: u64,
+    usable_targets: u64,
+    targets: u64,
+    configuration: AnyObject,
+    ledger: AnyObject,
+}
+
+#[derive(ToSchema)]
+pub struct Live {
+    status: String,
+}
+
+#[derive(ToSchema)]
+pub struct Ready {
+    /// `ready`, `draining` or `no usable target`.
+    status: String,
+    usable_targets: u64,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportFormat {
+    Json,
+    Csv,
+}
+
+/// A key. Its secret is in the answer that makes or rotates it and nowhere else.
+#[derive(ToSchema)]
+pub struct Key {
+    id: String,
+    name: String,
+    role: String,
+    state: String,
+    tier: Option<String>,
+    team: Option<String>,
+    tags: Vec<String>,
+    limits: AnyObject,
+    /// What of the secret may be seen.
+    hint: String,
+    created_at: Option<String>,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    key: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Keys {
+    object: String,
+    data: Vec<Key>,
+}
+
+#[derive(ToSchema)]
+pub struct Budgets {
+    object: String,
+    data: Vec<AnyObject>,
+}
