@@ -19,6 +19,7 @@ mod keys;
 mod layers;
 mod ledger;
 mod limits;
+mod observe;
 mod operations;
 mod recall;
 mod routing;

@@ -1,6 +1,7 @@
 //! What every test needs: a scripted upstream and a running router.
 
 pub mod app;
+pub mod collector;
 pub mod process;
 pub mod raw;
 pub mod upstream;
