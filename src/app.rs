@@ -122,6 +122,8 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(reloader.run(stop.clone()));
     tracker.spawn(health_checks::run(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
+    tracker.spawn(operations.clone().observe_all(gateway.clone(), stop.clone()));
+    tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
     let shared = Shared { gateway: gateway.clone(), operations: operations.clone(), access, keeper, idempotency };
@@ -191,7 +193,7 @@ impl LastWords {
             }
         };
         let _ = tokio::time::timeout(STREAMS_END, ended).await;
-        self.gateway.ledger.caught_up(ROWS_SAVED).await;
+        tokio::join!(self.gateway.ledger.caught_up(ROWS_SAVED), self.operations.finish(&self.gateway));
         self.gateway.ledger.health().pending
     }
 }
@@ -214,8 +216,11 @@ impl Running {
         self.tracker.close();
         let _ = self.accepting.await;
         self.tracker.wait().await;
+        // Beside the ledger: a collector that is gone must not take from the time to save rows.
+        let telemetry = self.operations.finish(&self.gateway);
         self.writer_stop.cancel();
-        let unsaved = self.writer.await.unwrap_or(0);
+        let (unsaved, ()) = tokio::join!(self.writer, telemetry);
+        let unsaved = unsaved.unwrap_or(0);
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");

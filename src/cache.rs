@@ -55,6 +55,11 @@ impl Cache {
         self.entries.entry_count()
     }
 
+    /// What they take, roughly, a moment ago.
+    pub fn bytes(&self) -> u64 {
+        self.entries.weighted_size()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

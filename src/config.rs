@@ -9,6 +9,7 @@
 
 mod check;
 mod clouds;
+mod collector;
 mod cors;
 mod detect;
 mod interpolate;
@@ -92,7 +93,7 @@ pub fn load(source: &Source, env: &dyn Fn(&str) -> Option<String>) -> Result<Loa
         }
         Source::Detect => Ok(detect::detected(env, today())),
         Source::Demo => Ok(Loaded {
-            settings: detect::demo(today()),
+            settings: Settings { telemetry: collector::from_env(env), ..detect::demo(today()) },
             origin: Origin::Demo,
             files: Vec::new(),
             warnings: Vec::new(),

@@ -37,7 +37,7 @@ use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::{Defeat, Dispatcher, Errand};
 use crate::dispatch::fleet::Reserved;
 use crate::ledger::Ledger;
-use crate::ledger::record::{CacheUse, Record, Status};
+use crate::ledger::record::{Arrival, CacheUse, Record, Status};
 use crate::meter::estimate;
 use crate::money::NanoUsd;
 use crate::provider::failure::Failure;
@@ -48,6 +48,7 @@ use crate::rank::plan::{Impossible, Question, plan};
 use crate::rank::reason::Reason;
 use crate::rank::score::Availability;
 use crate::rank::select::Selection;
+use crate::telemetry::metric::Metric;
 use crate::tenant::Tenant;
 use draft::{Draft, Leaving};
 use error::Error;
@@ -78,6 +79,7 @@ pub struct Inbound {
     pub delivery: Arc<Delivery>,
     /// Whom fairness counts this request for.
     pub caller: Caller,
+    pub arrival: Arrival,
 }
 
 /// What the caller has been told before there was an answer. Decides what a row says about a request that gets none.
@@ -223,18 +225,20 @@ impl Gateway {
 
     /// Counts a refusal for load.
     pub fn shed(&self, shed: Shed) -> Error {
-        metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+        metrics::counter!(Metric::Shed.name(), "reason" => shed.as_str()).increment(1);
         Error::from(shed)
     }
 
     /// A request that could not even be read is a row too.
-    pub fn refuse(&self, id: &str, began: Instant, http_status: u16, code: &str, tenant: &Tenant) {
+    pub fn refuse(&self, id: &str, began: Instant, arrival: &Arrival, http_status: u16, code: &str, tenant: &Tenant) {
         let mut record = Record::new(id.into(), jiff::Timestamp::now().as_millisecond());
         record.is_of(tenant);
+        record.arrived(arrival, &self.rules().settings.telemetry);
         record.status = Status::Rejected;
         record.http_status = http_status;
         record.error = Some(code.to_owned());
-        record.total_ms = began.elapsed().as_millis() as u64;
+        record.timing.total = began.elapsed();
+        record.total_ms = record.timing.total.as_millis() as u64;
         self.ledger.append(record);
     }
 
@@ -253,22 +257,36 @@ impl Gateway {
         self.cache.load().len()
     }
 
+    /// Memory that they take, roughly.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cache.load().bytes()
+    }
+
     /// Answers one request. Whatever happens, dropping the future included, one row is written to the ledger.
     pub async fn complete(self: &Arc<Self>, mut inbound: Inbound) -> Result<Reply, Error> {
         self.ledger.room().await;
         let rules = self.rules();
-        let draft = Draft::open(self.ledger.clone(), self.drafts.clone(), self.log.clone(), &inbound);
+        let draft = Draft::open(
+            self.ledger.clone(),
+            self.drafts.clone(),
+            self.log.clone(),
+            &inbound,
+            &rules.settings.telemetry,
+        );
         let leaving = Leaving::new(draft.clone());
         if let Err(error) = self.admit(&rules, &inbound, &draft) {
             leaving.stays();
             draft.refused(&error);
             return Err(error);
         }
-        match self.gate.enter(inbound.caller).await {
+        let asked = Instant::now();
+        let entered = self.gate.enter(inbound.caller).await;
+        draft.waited(asked);
+        match entered {
             Ok(permit) => draft.admitted(permit),
             Err(shed) => {
                 leaving.stays();
-                metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+                metrics::counter!(Metric::Shed.name(), "reason" => shed.as_str()).increment(1);
                 let error = Error::from(shed);
                 draft.refused(&error);
                 return Err(error);
@@ -392,7 +410,11 @@ impl Gateway {
             let (flight, leads) = self.flights.join(key, start);
             // Whoever takes over after a failed leader pays for a call of its own.
             draft.cache(if leads { CacheUse::Miss } else { CacheUse::Coalesced });
+            let asked = Instant::now();
             let result = flight.start().await;
+            if !leads {
+                draft.change(|record| record.timing.upstream = Some(asked.elapsed()));
+            }
             match result {
                 Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
                 Ok(source) => match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
@@ -470,12 +492,14 @@ impl Gateway {
         let mut stay = Stay::begin(inbound.caller, &rules.settings.overload);
         let mut place: Option<Reserved> = None;
         loop {
+            let began = Instant::now();
             let mut explanation = self.decide(rules, inbound, selection, place.as_ref());
             if self.hasten(rules, &explanation) {
                 explanation = self.decide(rules, inbound, selection, place.as_ref());
             }
             let explanation = Arc::new(explanation);
             draft.decided(&explanation);
+            draft.change(|record| record.timing.routing += began.elapsed());
             let held = match (self.spending(rules, inbound), explanation.plan.impossible()) {
                 (Some(spending), None) => match spending.hold(&self.accounts, &explanation.plan) {
                     Ok(held) => Some(held),
@@ -510,10 +534,13 @@ impl Gateway {
             }
             let missed = || self.crowded(rules, explanation).len() < crowded.len();
             let wait = self.dispatcher.fleet.lobby.wait(&mut stay, &rules.settings.overload, crowded.clone(), missed);
-            place = match wait.await {
+            let asked = Instant::now();
+            let waited = wait.await;
+            draft.waited(asked);
+            place = match waited {
                 Ok(place) => place,
                 Err(shed) => {
-                    metrics::counter!("stepwell_requests_shed_total", "reason" => shed.as_str()).increment(1);
+                    metrics::counter!(Metric::Shed.name(), "reason" => shed.as_str()).increment(1);
                     return Err(refused);
                 }
             };
@@ -630,7 +657,7 @@ impl Gateway {
 
 /// Counts a refusal for a caller's own limits.
 fn limited(refused: Limited) -> Error {
-    metrics::counter!("stepwell_rate_limited_total", "limit" => refused.limit.as_str()).increment(1);
+    metrics::counter!(Metric::RateLimited.name(), "limit" => refused.limit.as_str()).increment(1);
     Error::Limited(refused)
 }
 

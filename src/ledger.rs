@@ -6,11 +6,14 @@
 //! are saved once it works again. What was just appended can be read at once, from memory.
 
 pub mod record; // one request's row, as the gateway makes it
+pub mod timing; // where its time went
+
 pub mod row; // the same row as it is kept and shown
 mod words; // what of a provider's words is kept
 
+pub mod access; // the same rows as lines of a log
 pub mod journal; // the port: what a store can do
-pub mod metrics; // the same rows for Prometheus
+pub mod metrics; // and for Prometheus
 pub mod writer; // saves batches, retries, flushes
 
 pub mod latency; // a distribution of times in few numbers
@@ -58,6 +61,9 @@ const SLIM: usize = 2 * ROOM;
 pub const MOST: usize = 200_000;
 /// Finished rows that stay readable from memory after they were saved.
 const REMEMBERED: usize = 2_048;
+/// Finished rows that wait to be observed. Whoever does that needs a few microseconds for each, so that this many is a
+/// process that stands still.
+const UNOBSERVED: usize = 16_384;
 /// Rows of a batch at which the writer is woken early.
 const BATCH: usize = 512;
 
@@ -78,6 +84,10 @@ struct Shared {
     arrived: Notify,
     /// Some rows were saved.
     progressed: Notify,
+    /// There is something to observe.
+    finished: Notify,
+    /// Rows that nobody observed.
+    unobserved: AtomicU64,
 }
 
 #[derive(Default)]
@@ -85,6 +95,8 @@ struct Rows {
     /// In the order of arrival, the ones being saved included. A row leaves once the store has it.
     pending: VecDeque<(Instant, Arc<Record>)>,
     recent: VecDeque<Arc<Record>>,
+    /// Not yet counted, logged or traced. Empty without a store, where nobody asks for it.
+    fresh: Vec<Arc<Record>>,
     last_error: Option<String>,
 }
 
@@ -134,7 +146,7 @@ impl Ledger {
         }
         let record = Arc::new(record);
         let stored = self.0.journal.is_some();
-        let (waiting, _forgotten) = {
+        let (waiting, is_first, _forgotten) = {
             let mut rows = self.0.rows.lock();
             if stored && rows.pending.len() >= MOST {
                 self.0.lost.fetch_add(1, Ordering::Relaxed);
@@ -142,14 +154,39 @@ impl Ledger {
                 rows.pending.push_back((Instant::now(), record.clone()));
                 self.0.unsaved.store(rows.pending.len(), Ordering::Release);
             }
+            let is_first = stored && rows.fresh.is_empty();
+            if stored && rows.fresh.len() >= UNOBSERVED {
+                self.0.unobserved.fetch_add(1, Ordering::Relaxed);
+            } else if stored {
+                rows.fresh.push(record.clone());
+            }
             rows.recent.push_back(record);
             // Given out of the lock: a forgotten row may own a large decision.
             let forgotten = if rows.recent.len() > REMEMBERED { rows.recent.pop_front() } else { None };
-            (rows.pending.len(), forgotten)
+            (rows.pending.len(), is_first, forgotten)
         };
+        if is_first {
+            self.0.finished.notify_one();
+        }
         if waiting == 1 || waiting == BATCH {
             self.0.arrived.notify_one();
         }
+    }
+
+    /// Rows that have ended since the last call, each given out once: to be counted, logged and traced, off the requests'
+    /// way and whether the store takes them or not.
+    pub fn take_fresh(&self) -> Vec<Arc<Record>> {
+        std::mem::take(&mut self.0.rows.lock().fresh)
+    }
+
+    /// Waits until there is something for [`Ledger::take_fresh`]. For one task.
+    pub async fn freshened(&self) {
+        self.0.finished.notified().await;
+    }
+
+    /// Rows since the start that were not given out, because too many waited.
+    pub fn unobserved(&self) -> u64 {
+        self.0.unobserved.load(Ordering::Relaxed)
     }
 
     /// Waits until everything appended before this call is saved. `false` if that takes longer than `limit`.

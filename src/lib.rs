@@ -7,6 +7,7 @@ pub mod units; // durations, sizes and shares as people write them
 
 pub mod chat; // the OpenAI chat vocabulary
 pub mod resilience; // breaker, backoff, budgets: time is an argument
+pub mod telemetry; // names of metrics, the place of a request in a trace
 
 pub mod catalog; // providers, models, prices, skills, speeds
 pub mod tenant; // who calls, and what they may do
@@ -19,6 +20,7 @@ pub mod ledger; // every request, whatever its end
 pub mod meter; // tokens before, money after
 pub mod provider; // wire protocols and the network
 
+pub mod otlp; // finished requests for an OpenTelemetry collector
 pub mod rank; // which targets, in what order, and why
 
 pub mod dispatch; // the cascade: try, fail over, stream

@@ -1,22 +1,37 @@
-//! The state of the process that operators ask for: since when, under which configuration, draining or not.
+//! The state of the process that operators ask for: since when, under which configuration, draining or not; and the
+//! place where finished requests are counted, logged and traced.
+
+mod process;
+mod recorder;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::gateway::Gateway;
+use crate::otlp::{Exporter, Peer};
+use crate::telemetry::metric::Metric;
+use crate::telemetry::page::Page;
 
 /// How often samples are moved.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Seconds, from a cache hit to the longest answer.
-const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Rows that ended within this span are observed together.
+const GATHER: Duration = Duration::from_millis(20);
 
-/// Metrics belong to the process: several servers in one process, as in tests, share them.
-static PROMETHEUS: OnceLock<PrometheusHandle> = OnceLock::new();
+/// How many lines of the log were dropped, if somebody counts that.
+static LOG_LINES_LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lets the metrics show what this process's log has lost.
+pub fn watch_log(counter: ErrorCounter) {
+    let _ = LOG_LINES_LOST.set(counter);
+}
 
 pub struct Operations {
     started: Instant,
@@ -25,6 +40,7 @@ pub struct Operations {
     tasks: TaskTracker,
     reload: Mutex<Reload>,
     prometheus: PrometheusHandle,
+    exporter: Exporter,
 }
 
 /// The last attempt to read the configuration.
@@ -41,24 +57,14 @@ pub struct Reload {
 impl Operations {
     /// Starts the clock, and the process's metrics recorder if it is not running yet.
     pub fn start(origin: String) -> Self {
-        let prometheus = PROMETHEUS.get_or_init(|| {
-            let recorder = PrometheusBuilder::new()
-                .set_buckets(&BUCKETS)
-                .unwrap_or_else(|_| PrometheusBuilder::new())
-                .build_recorder();
-            let handle = recorder.handle();
-            // Refused only if somebody else's recorder is there already; then ours stays empty.
-            let _ = metrics::set_global_recorder(recorder);
-            handle
-        });
-        let prometheus = prometheus.clone();
         Self {
             started: Instant::now(),
             draining: AtomicBool::new(false),
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             reload: Mutex::new(Reload { origin, ..Reload::default() }),
-            prometheus,
+            prometheus: recorder::start(),
+            exporter: Exporter::default(),
         }
     }
 
@@ -66,8 +72,60 @@ impl Operations {
         self.started
     }
 
-    pub fn metrics(&self) -> String {
-        self.prometheus.render()
+    /// What was counted and what the process is like, to be completed with the states of the moment.
+    pub fn metrics(&self) -> Page {
+        let mut page = recorder::counted(&self.prometheus);
+        page.add(Metric::Draining, &[], u8::from(self.is_draining()));
+        page.add(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1);
+        let lines = LOG_LINES_LOST.get().map_or(0, ErrorCounter::dropped_lines);
+        page.add(Metric::LogLinesLost, &[], lines);
+        process::describe(&mut page);
+        page
+    }
+
+    /// Counts, logs and traces the requests that have ended since the last call.
+    pub fn observe(&self, gateway: &Gateway) {
+        let fresh = gateway.ledger.take_fresh();
+        if fresh.is_empty() {
+            return;
+        }
+        let settings = gateway.rules().settings.clone();
+        let peer = |name: &str| settings.provider(name).map_or_else(|| Peer::unknown(name), |known| Peer::of(known));
+        for record in &fresh {
+            crate::ledger::metrics::observe(record);
+            if settings.logging.access {
+                crate::ledger::access::log(record);
+            }
+            if let Some(otlp) = &settings.telemetry.otlp {
+                self.exporter.add(record, otlp, peer);
+            }
+        }
+    }
+
+    /// Observes requests soon after they have ended, until `stop`.
+    pub async fn observe_all(self: Arc<Self>, gateway: Arc<Gateway>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = gateway.ledger.freshened() => {}
+            }
+            tokio::time::sleep(GATHER).await;
+            self.observe(&gateway);
+        }
+    }
+
+    /// Sends what a collector is to know, until `stop`.
+    pub async fn export(self: Arc<Self>, gateway: Arc<Gateway>, stop: CancellationToken) {
+        let settings = || gateway.rules().settings.telemetry.otlp.clone();
+        self.exporter.run(&gateway.dispatcher.transport, settings, stop).await;
+    }
+
+    /// Observes and sends the last requests, once all have ended. Takes 2 s at most.
+    pub async fn finish(&self, gateway: &Gateway) {
+        self.observe(gateway);
+        if let Some(otlp) = gateway.rules().settings.telemetry.otlp.clone() {
+            self.exporter.flush(&gateway.dispatcher.transport, &otlp).await;
+        }
     }
 
     /// Moves histogram samples into their buckets until `stop`: unscraped, they would pile up in memory.
@@ -113,15 +171,15 @@ impl Operations {
         let mut reload = self.reload.lock();
         reload.origin = origin;
         reload.error = None;
-        metrics::gauge!("stepwell_config_reload_failed").set(0.0);
-        metrics::counter!("stepwell_config_reloads_total", "result" => "ok").increment(1);
+        metrics::gauge!(Metric::ReloadFailed.name()).set(0.0);
+        metrics::counter!(Metric::Reloads.name(), "result" => "ok").increment(1);
     }
 
     pub fn reload_failed(&self, error: String) {
         let mut reload = self.reload.lock();
         reload.error = Some(error);
         reload.failed += 1;
-        metrics::gauge!("stepwell_config_reload_failed").set(1.0);
-        metrics::counter!("stepwell_config_reloads_total", "result" => "failed").increment(1);
+        metrics::gauge!(Metric::ReloadFailed.name()).set(1.0);
+        metrics::counter!(Metric::Reloads.name(), "result" => "failed").increment(1);
     }
 }

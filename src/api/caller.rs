@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::router::Shared;
 use super::speech::Speech;
 use crate::admission;
+use crate::telemetry::metric::Metric;
 use crate::tenant::Tenant;
 use crate::tenant::access::Refused;
 use crate::tenant::role::Role;
@@ -152,7 +153,7 @@ pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
 }
 
 fn unknown(refused: &Refused) -> ApiError {
-    metrics::counter!("stepwell_auth_refused_total", "reason" => refused.as_str()).increment(1);
+    metrics::counter!(Metric::AuthRefused.name(), "reason" => refused.as_str()).increment(1);
     ApiError::unauthorized(refused.to_string())
 }
 

@@ -27,8 +27,11 @@ use crate::gateway::error::Error;
 use crate::gateway::reply::{self, Head, Reply};
 use crate::gateway::{Gateway, Inbound};
 use crate::ingress::{Writer, wellformed};
+use crate::ledger::record::Arrival;
+use crate::ledger::timing::{Millis, Timing};
 use crate::money;
 use crate::operations::Operations;
+use crate::telemetry::trace::Parent;
 use crate::units::{Size, Span};
 
 /// Answers a chat in OpenAI's words.
@@ -56,11 +59,14 @@ pub async fn answer(
 ) -> Response {
     let began = Instant::now();
     let id = request_id(headers).to_owned();
-    let (inbound, writer, mut warnings) = match heard(gateway, caller, headers, body, began, speech).await {
+    let mut arrival = Arrival { ingress: speech.as_str(), parent: Parent::read(headers), reading: Duration::ZERO };
+    let read = heard(gateway, caller, headers, body, began, speech, &mut arrival).await;
+    let (inbound, writer, mut warnings) = match read {
         Ok(heard) => heard,
         Err(unread) => {
             let error = ApiError::from(unread);
-            gateway.refuse(&id, began, error.status().as_u16(), error.code().unwrap_or_default(), &caller.tenant);
+            let (status, code) = (error.status().as_u16(), error.code().unwrap_or_default());
+            gateway.refuse(&id, began, &arrival, status, code, &caller.tenant);
             let refused = speech.refuse(&error, &id);
             return limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref());
         }
@@ -138,7 +144,8 @@ pub async fn inbound(
     body: Body,
     began: Instant,
 ) -> Result<Inbound, Unread> {
-    heard(gateway, caller, headers, body, began, Speech::Chat).await.map(|(inbound, ..)| inbound)
+    let arrival = &mut Arrival::default();
+    heard(gateway, caller, headers, body, began, Speech::Chat, arrival).await.map(|(inbound, ..)| inbound)
 }
 
 async fn heard(
@@ -148,9 +155,12 @@ async fn heard(
     body: Body,
     began: Instant,
     speech: Speech,
+    arrival: &mut Arrival,
 ) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
     gateway.check_room(caller.line, &caller.tenant)?;
-    let body = read(gateway, headers, body).await?;
+    let body = read(gateway, headers, body).await;
+    arrival.reading = began.elapsed();
+    let body = body?;
     let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
@@ -171,6 +181,7 @@ async fn heard(
         no_store: says("no-store"),
         refresh: says("no-cache"),
         delivery: Arc::default(),
+        arrival: arrival.clone(),
     };
     Ok((inbound, writer, notes))
 }
@@ -312,12 +323,21 @@ fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[St
     let elapsed = began.elapsed();
     headers
         .insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
-    put(headers, "server-timing", &format!("total;dur={:.1}", elapsed.as_secs_f64() * 1000.0));
+    put(headers, "server-timing", &server_timing(&head.timing, elapsed));
     if !warnings.is_empty() {
         // Some of them quote the caller: bounded, because clients and proxies refuse long headers.
         let text: String = warnings.join("; ").chars().take(MAX_WARNINGS).collect();
         put(headers, "x-stepwell-warnings", &text);
     }
+}
+
+/// Where the time went until the head of the answer, in milliseconds; of a stream until its first content. What is left of
+/// the total is the router's own.
+fn server_timing(timing: &Timing, total: Duration) -> String {
+    let Timing { reading, queued, routing, upstream, .. } = timing;
+    let upstream = upstream.map(|upstream| format!("upstream;dur={}, ", Millis(upstream))).unwrap_or_default();
+    let [read, queue, route, total] = [*reading, *queued, *routing, total].map(Millis);
+    format!("read;dur={read}, queue;dur={queue}, route;dur={route}, {upstream}total;dur={total}")
 }
 
 /// Sets a header to text that may hold anything.

@@ -1,6 +1,7 @@
 //! `GET /metrics`: Prometheus text.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,20 +9,85 @@ use http::header::CONTENT_TYPE;
 
 use super::openapi;
 use crate::gateway::Gateway;
+use crate::gateway::error::remaining;
+use crate::money;
 use crate::operations::Operations;
+use crate::rank::score::Availability;
+use crate::telemetry::metric::Metric;
+use crate::telemetry::page::Page;
 
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = openapi::OPERATIONS, operation_id = "metrics",
     responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain")))]
 pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
-    // States, not events: true at the moment they are asked for.
+    // Whatever has ended before the scrape is in it.
+    operations.observe(&gateway);
+    let mut page = operations.metrics();
+    load(&gateway, &mut page);
+    targets(&gateway, &mut page);
+    budgets(&gateway, &mut page);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.into_text()).into_response()
+}
+
+/// States, not events: true at the moment they are asked for.
+fn load(gateway: &Gateway, page: &mut Page) {
     let (in_flight, queued, waiting_for_provider) = gateway.occupancy();
-    metrics::gauge!("stepwell_requests_in_flight").set(in_flight);
-    metrics::gauge!("stepwell_requests_queued", "for" => "router").set(queued as f64);
-    metrics::gauge!("stepwell_requests_queued", "for" => "provider").set(waiting_for_provider as f64);
+    page.add(Metric::InFlight, &[], in_flight);
+    page.add(Metric::Queued, &["router"], queued);
+    page.add(Metric::Queued, &["provider"], waiting_for_provider);
+    page.add(Metric::CacheEntries, &[], gateway.cached_answers());
+    page.add(Metric::CacheBytes, &[], gateway.cached_bytes());
     let ledger = gateway.ledger.health();
-    metrics::gauge!("stepwell_ledger_unsaved_rows").set(ledger.pending as f64);
-    metrics::gauge!("stepwell_ledger_degraded").set(if ledger.status == "ok" { 0.0 } else { 1.0 });
-    metrics::gauge!("stepwell_ledger_lost_rows").set(ledger.lost as f64);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], operations.metrics()).into_response()
+    page.add(Metric::LedgerUnsaved, &[], ledger.pending);
+    page.add(Metric::LedgerBehind, &[], ledger.behind_ms as f64 / 1000.0);
+    page.add(Metric::LedgerLost, &[], ledger.lost);
+    page.add(Metric::LedgerDegraded, &[], u8::from(ledger.status != "ok"));
+    page.add(Metric::LedgerSaved, &[], ledger.saved);
+    page.add(Metric::Unobserved, &[], gateway.ledger.unobserved());
+    page.add(Metric::ConfigVersion, &[], gateway.rules().version);
+}
+
+fn targets(gateway: &Gateway, page: &mut Page) {
+    let (rules, now) = (gateway.rules(), Instant::now());
+    let vitals = |target: &Arc<crate::catalog::Target>| {
+        gateway.dispatcher.fleet.vitals(target, rules.policy(&target.provider), now)
+    };
+    let all: Vec<_> = rules.index.targets().iter().map(|target| (target, vitals(target))).collect();
+    // Full is busy, and busy is well.
+    let pause = |availability: &Availability| match availability {
+        Availability::Full { .. } => None,
+        other => remaining(other),
+    };
+    let usable = all.iter().filter(|(_, vitals)| pause(&vitals.availability).is_none()).count();
+    page.add(Metric::UsableTargets, &[], usable);
+    for metric in [Metric::BreakerState, Metric::CooldownSeconds, Metric::TargetInFlight] {
+        for (target, vitals) in &all {
+            let value = match metric {
+                Metric::BreakerState => state(&vitals.availability),
+                Metric::CooldownSeconds => pause(&vitals.availability).unwrap_or_default().as_secs_f64(),
+                _ => f64::from(vitals.pending),
+            };
+            page.add(metric, &[&target.provider.name, &target.model.id], value);
+        }
+    }
+}
+
+/// Those of the configuration, whose number is bounded by it; keys may have thousands.
+fn budgets(gateway: &Gateway, page: &mut Page) {
+    let all = gateway.shared_budgets(jiff::Timestamp::now().as_millisecond());
+    for metric in [Metric::BudgetSpent, Metric::BudgetRemaining] {
+        for budget in &all {
+            let amount = if metric == Metric::BudgetSpent { budget.spent_usd } else { budget.left_usd };
+            page.add(metric, &[budget.scope, &budget.name, budget.period], money::decimal(amount));
+        }
+    }
+}
+
+fn state(availability: &Availability) -> f64 {
+    match availability {
+        Availability::Closed | Availability::Full { .. } => 0.0,
+        Availability::HalfOpen => 1.0,
+        Availability::Open { .. } => 2.0,
+        Availability::Cooling { .. } => 3.0,
+    }
 }

@@ -40,6 +40,17 @@ pub struct Heard {
 }
 
 impl Speech {
+    /// For the log and the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Messages => "messages",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+
     pub fn read(self, body: Bytes) -> Result<Heard, Invalid> {
         let asked = match self {
             Self::Chat => {

@@ -53,6 +53,7 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("tiers", old.tenants.tiers != new.tenants.tiers),
         ("teams", old.tenants.teams != new.tenants.teams),
         ("budgets", old.tenants.budgets != new.tenants.budgets),
+        ("telemetry", old.telemetry != new.telemetry),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }

@@ -66,7 +66,8 @@ async fn ask(gateway: &Gateway, provider: &Provider, checks: &HealthChecks) {
         Err(failure) => Some(failure.message),
     };
     let name = provider.name.to_string();
-    metrics::gauge!("stepwell_health_check_up", "provider" => name).set(if trouble.is_none() { 1.0 } else { 0.0 });
+    metrics::gauge!(crate::telemetry::metric::Metric::HealthCheckUp.name(), "provider" => name)
+        .set(if trouble.is_none() { 1.0 } else { 0.0 });
     let now = Instant::now();
     let until = trouble.as_ref().map(|_| now + checks.interval.0 * COUNTS_FOR);
     let changed = gateway.dispatcher.fleet.checked(&provider.name, now, until);

@@ -100,7 +100,7 @@ impl Doors {
         if open < most {
             return Some(Arrival { stream, tls, deadlines, router: self.open.clone() });
         }
-        metrics::counter!("stepwell_connections_refused_total").increment(1);
+        metrics::counter!(crate::telemetry::metric::Metric::ConnectionsRefused.name()).increment(1);
         remind(reminded, || tracing::warn!(open, most, "no room for another connection (`server.max_connections`)"));
         let briefly = |deadline: Duration| deadline.min(BRIEFLY);
         let deadlines = Deadlines {

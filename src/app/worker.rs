@@ -269,7 +269,7 @@ struct Place(Arc<AtomicUsize>);
 impl Place {
     fn take(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!("stepwell_connections").increment(1.0);
+        metrics::gauge!(crate::telemetry::metric::Metric::Connections.name()).increment(1.0);
         Self(open.clone())
     }
 }
@@ -277,6 +277,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("stepwell_connections").decrement(1.0);
+        metrics::gauge!(crate::telemetry::metric::Metric::Connections.name()).decrement(1.0);
     }
 }

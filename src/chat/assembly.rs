@@ -66,6 +66,11 @@ impl Assembly {
         self.choices.iter().map(|(choice, _)| &choice.message)
     }
 
+    /// Why the choices ended, of those that have.
+    pub fn finishes(&self) -> impl Iterator<Item = &'static str> {
+        self.choices.iter().filter_map(|(_, finish)| finish.map(Finish::as_str))
+    }
+
     /// All that the model wrote, for counting tokens.
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -42,6 +42,7 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
         no_store: true,
         refresh: false,
         delivery: std::sync::Arc::default(),
+        arrival: Default::default(),
     };
     let explanation = gateway.route(&inbound).map_err(|error: Error| Exit::new(Exit::FAILED, error.to_string()))?;
     if as_json {

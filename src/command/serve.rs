@@ -5,12 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard as LogGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Outcome, block_on, load, source};
 use crate::app::{self, banner};
 use crate::config::{self, LogFormat, Logging, environment};
+use crate::ledger::access;
+use crate::operations;
 use crate::tenant::settings::Required;
+
+/// Lines of the log that may wait to be written: some megabytes.
+const LINES: usize = 16_384;
 
 pub struct Options {
     pub config: Option<PathBuf>,
@@ -33,9 +39,13 @@ async fn serve(options: Options) -> Outcome {
     let _file_too_large = app::descriptors::outlive_file_limits();
     let source = source(options.config.as_deref(), options.demo);
     let loaded = load(&source).await?;
-    log(loaded.settings.logging);
+    let _log = log(loaded.settings.logging);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Some(otlp) = &loaded.settings.telemetry.otlp {
+        // It may have come from the environment, where nobody looks.
+        tracing::info!("traces and metrics are sent to `{}`", otlp.endpoint);
     }
     let configured = loaded.settings.server.listen;
     let listen = SocketAddr::new(options.host.unwrap_or(configured.ip()), options.port.unwrap_or(configured.port()));
@@ -114,13 +124,20 @@ fn log_format(logging: Logging) -> LogFormat {
 }
 
 /// Starts the log on standard error. Prompts, answers and keys are never logged, so there is nothing to filter.
-fn log(logging: Logging) {
+/// Lines are written by a thread of their own, so that a slow reader of the log holds up nobody; what it has no room for is
+/// dropped and counted. The guard writes the last ones when it is dropped.
+fn log(logging: Logging) -> LogGuard {
     let level = logging.level.as_str();
     // Other people's crates have their own idea of what is worth saying.
-    let filter = EnvFilter::new(format!("warn,stepwell={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::new(format!("warn,stepwell={level},{}=info", access::TARGET));
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true).finish(std::io::stderr());
+    operations::watch_log(writer.error_counter());
+    let is_seen = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_seen).with_writer(writer);
     let _ = match log_format(logging) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Pretty | LogFormat::Auto => builder.with_target(false).try_init(),
     };
+    guard
 }

@@ -2,6 +2,7 @@
 
 use jiff::civil::Date;
 
+use super::collector;
 use super::problem::closest;
 use super::providers::{self, Surroundings};
 use super::reader::{Item, Section};
@@ -12,7 +13,7 @@ use crate::rank::select::BUILT_IN;
 use crate::tenant;
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 7] = ["shared", "queue", "jobs", "rollout", "experiments", "ensemble", "telemetry"];
+const LATER: [&str; 6] = ["shared", "queue", "jobs", "rollout", "experiments", "ensemble"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -63,6 +64,9 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.tenants = tenants(&mut file, &settings, &broken);
+    let from_env = || collector::from_env(env);
+    let written = file.section("telemetry").map(|section| collector::telemetry(section, env));
+    settings.telemetry = written.unwrap_or_else(from_env);
     finish(file);
     settings
 }

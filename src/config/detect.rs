@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 
 use super::clouds::amazons_domain;
+use super::collector;
 use super::settings::{Settings, Upstream};
 use super::{Loaded, Origin};
 use crate::catalog::{Auth, Preset, Provider, Shelf, Target, presets};
@@ -74,6 +75,7 @@ pub(super) fn detected(env: &dyn Fn(&str) -> Option<String>, today: Date) -> Loa
     } else {
         Origin::Detected(found)
     };
+    settings.telemetry = collector::from_env(env);
     Loaded { settings, origin, files: Vec::new(), warnings }
 }
 
@@ -96,7 +98,8 @@ pub fn with_local(loaded: &mut Loaded, candidate: &Candidate, models: Vec<String
         Origin::File(_) => return,
         Origin::Detected(found) => found.clone(),
         Origin::Demo => {
-            loaded.settings = Settings::empty();
+            let telemetry = loaded.settings.telemetry.clone();
+            loaded.settings = Settings { telemetry, ..Settings::empty() };
             Vec::new()
         }
     };
@@ -127,6 +130,7 @@ impl Settings {
             storage: Default::default(),
             logging: Default::default(),
             tenants: Default::default(),
+            telemetry: Default::default(),
         }
     }
 

@@ -271,6 +271,7 @@ pub(super) fn logging(mut section: Section<'_>) -> Logging {
     let mut logging = Logging::default();
     set(&mut logging.level, section.get("level").and_then(|item| item.choice(&Level::CHOICES)));
     set(&mut logging.format, section.get("format").and_then(|item| item.choice(&LogFormat::CHOICES)));
+    set(&mut logging.access, section.flag("access"));
     if let Some(item) = section.get("prompts")
         && item.text().is_some_and(|text| text != "never")
     {

@@ -13,7 +13,7 @@ use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, rank, tenant};
+use crate::{admission, cache, classify, rank, telemetry, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -40,6 +40,7 @@ pub struct Settings {
     pub logging: Logging,
     /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
     pub tenants: tenant::settings::Settings,
+    pub telemetry: telemetry::settings::Settings,
 }
 
 /// How a provider is treated: when to give up, when to try again, when to leave it alone.
@@ -127,6 +128,9 @@ pub enum Storage {
 pub struct Logging {
     pub level: Level,
     pub format: LogFormat,
+    /// A line for every model request, whatever the level. The ledger has them all anyway: this is for those who collect
+    /// logs, and costs a few microseconds each, off the requests' way.
+    pub access: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -450,9 +450,12 @@ fn the_manual_is_a_valid_file() {
 
 /// Settings that have no `PartialEq` are compared as they print.
 fn shown(settings: &Settings) -> String {
-    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, .. } = settings;
+    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, telemetry, .. } =
+        settings;
     let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
-    format!("{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?}")
+    format!(
+        "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} {telemetry:?}"
+    )
 }
 
 #[test]

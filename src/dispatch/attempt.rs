@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use super::patience::until;
 use super::settings::Policy;
 use super::stream::OpenStream;
+use super::trail::Moments;
 use crate::catalog::Target;
 use crate::chat::{Assembly, Request, Response, depth};
 use crate::provider;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::headroom::Headroom;
 use crate::provider::transport::{Dial, Incoming, Transport};
+use crate::telemetry::trace::{SpanId, Trace};
 
 /// Enough of an error answer to read its reason.
 const ERROR_BYTES: usize = 64 << 10;
@@ -32,6 +34,7 @@ pub struct Heard {
     /// What the provider's format could not say.
     pub warnings: Vec<String>,
     pub headroom: Headroom,
+    pub moments: Moments,
 }
 
 /// The limits of one try.
@@ -59,29 +62,35 @@ impl Limits {
     }
 }
 
+/// What is asked, and under which conditions.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub policy: &'a Policy,
+    pub request: &'a Request,
+    pub task: &'a str,
+    pub limits: Limits,
+    /// The trace that the request belongs to, and this try's span in it.
+    pub trace: Option<(&'a Trace, Option<SpanId>)>,
+}
+
 /// Sends `request` to `target`. Dropping the future closes the connection.
 pub async fn attempt(
     transport: &Transport,
     target: &Target,
-    policy: &Policy,
-    request: &Request,
-    task: &str,
-    limits: Limits,
+    question: Question<'_>,
     heard: &mut Heard,
 ) -> Result<Answer, Failure> {
-    let answer = exchange(transport, target, policy, request, task, limits, heard).await;
+    let answer = exchange(transport, target, question, heard).await;
     answer.map_err(|failure| failure.without_secrets(&target.provider))
 }
 
 async fn exchange(
     transport: &Transport,
     target: &Target,
-    policy: &Policy,
-    request: &Request,
-    task: &str,
-    limits: Limits,
+    question: Question<'_>,
     heard: &mut Heard,
 ) -> Result<Answer, Failure> {
+    let Question { policy, request, task, limits, trace } = question;
     let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
         Some(embed) => adapter.encode_embed(request, embed, target),
@@ -111,6 +120,10 @@ async fn exchange(
     let bearer = outgoing.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
     let without_token = |failure: Failure| if bearer.is_empty() { failure } else { failure.without(&bearer) };
+    if let Some((trace, span)) = trace {
+        trace.introduce(span, &mut outgoing.headers);
+    }
+    heard.moments.sent = Some(Instant::now().into_std());
     let incoming = until(first_token, transport.send(outgoing, dial)).await.map_err(late)??;
     let now_unix = jiff::Timestamp::now().as_second();
     heard.headroom = Headroom::read(&incoming.headers, now_unix);
@@ -148,6 +161,7 @@ async fn exchange(
     };
     if !is_stream {
         let body = collect(incoming, first_token, idle, limits).await?;
+        heard.moments.heard = Some(Instant::now().into_std());
         if std::str::from_utf8(&body).is_ok_and(|text| depth::exceeded(text).is_some()) {
             return Err(Failure::malformed("the answer is nested too deep"));
         }
@@ -159,11 +173,14 @@ async fn exchange(
     }
     let mut stream = OpenStream::new(incoming, adapter, framing, idle, &target.provider.name);
     until(first_token, stream.wait_for_content()).await.map_err(late)?.map_err(without_token)?;
+    heard.moments.heard = Some(Instant::now().into_std());
     if request.stream {
         return Ok(Answer::Stream(Box::new(stream)));
     }
     // A server that streams although nobody asked: the answer is complete or it is none.
-    whole(stream, limits.deadline).await.map(Box::new).map(Answer::Whole)
+    let whole = whole(stream, limits.deadline).await.map(Box::new).map(Answer::Whole);
+    heard.moments.heard = Some(Instant::now().into_std());
+    whole
 }
 
 /// The whole body. Its first byte has to come in time (white space that keeps the connection open is none), and silence

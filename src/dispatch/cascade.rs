@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::attempt::{Answer, Heard, Limits, attempt};
+use super::attempt::{Answer, Heard, Limits, Question, attempt};
 use super::fleet::{self, Fleet, Reserved, Ticket};
 use super::settings::{Hedge, Policy};
 use super::trail::Trail;
@@ -21,6 +21,7 @@ use crate::provider::failure::{Blow, Failure, FailureKind, Verdict};
 use crate::provider::transport::Transport;
 use crate::rank::plan::{Candidate, Plan};
 use crate::resilience::backoff::{self, Budget};
+use crate::telemetry::metric::Metric;
 
 /// Until the first token while another candidate is left (DESIGN section 10).
 const SOFT_FIRST_TOKEN: Duration = Duration::from_secs(10);
@@ -204,6 +205,9 @@ impl Dispatcher {
                     };
                     let opened = ticket.failed(now.into_std(), &failure);
                     drop(ticket);
+                    if opened {
+                        errand.trail.opened(&asked.target.id);
+                    }
                     report(asked, &failure, opened, others_left);
                     step = self.decide(&failure, asked, policy, errand, others_left, retries);
                     if asked.target.id != candidate.target.id && matches!(step, Step::Afresh | Step::Again(_)) {
@@ -248,15 +252,17 @@ impl Dispatcher {
             fresh: *fresh,
             is_later: !errand.trail.is_empty(),
         };
-        let trying = errand.trail.begin(&candidate.target, ticket.started);
+        let mut trying = errand.trail.begin(&candidate.target, ticket.started);
         let mut heard = Heard::default();
-        let (target, request) = (&candidate.target, errand.request);
-        let result = attempt(&self.transport, target, policy, request, errand.task, limits, &mut heard).await;
+        let trace = errand.trail.trace().map(|trace| (&**trace, trying.span));
+        let question = Question { policy, request: errand.request, task: errand.task, limits, trace };
+        let result = attempt(&self.transport, &candidate.target, question, &mut heard).await;
         let now = Instant::now();
         ticket.headroom(now.into_std(), &heard.headroom);
         let status = result.as_ref().ok().map(|_| 200);
         // What is kept holds no prompt, though a provider may have quoted it.
         let noted = result.as_ref().err().map(|failure| failure.without_quotations(&errand.request.words()));
+        trying.moments = heard.moments;
         trying.ended(now.into_std(), status, noted.as_ref());
         Tried { made, result, heard, now }
     }
@@ -329,10 +335,10 @@ fn hurried(limit: Duration, candidate: &Candidate, errand: &Errand<'_>) -> Durat
 fn report(candidate: &Candidate, failure: &Failure, opened: bool, others_left: bool) {
     let target = &candidate.target.id;
     let (kind, status) = (failure.kind.as_str(), failure.status);
-    metrics::counter!("stepwell_attempt_failures_total", "provider" => target.provider().to_owned(), "kind" => kind)
+    metrics::counter!(Metric::AttemptFailures.name(), "provider" => target.provider().to_owned(), "kind" => kind)
         .increment(1);
     if opened {
-        metrics::counter!("stepwell_breaker_opened_total", "provider" => target.provider().to_owned()).increment(1);
+        metrics::counter!(Metric::BreakerOpened.name(), "provider" => target.provider().to_owned()).increment(1);
         tracing::warn!(target.id = %target, kind, "breaker of `{target}` opened");
     }
     if failure.kind == FailureKind::Credential {

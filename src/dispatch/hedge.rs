@@ -11,6 +11,7 @@ use super::cascade::{Dispatcher, Errand, Tried, Try};
 use super::settings::HedgeAfter;
 use crate::rank::plan::Candidate;
 use crate::resilience::backoff::Budget;
+use crate::telemetry::metric::Metric;
 
 impl Dispatcher {
     /// Makes `first`, and beside it a try at `second` if `first` is late. Returns those that ended, in order of time: a
@@ -39,7 +40,7 @@ impl Dispatcher {
             ended = second.as_mut() => (ended, false),
         };
         let won = ended.result.is_ok() && !first_ended;
-        metrics::counter!("stepwell_hedges_total", "provider" => provider, "won" => if won { "true" } else { "false" })
+        metrics::counter!(Metric::Hedges.name(), "provider" => provider, "won" => if won { "true" } else { "false" })
             .increment(1);
         if ended.result.is_err() {
             let last = if first_ended { second.await } else { first.await };

@@ -15,6 +15,7 @@ use crate::provider::adapter::{Adapter, Decoder, Piece};
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::framing::{Cutter, Event, Framing};
 use crate::provider::transport::Incoming;
+use crate::telemetry::metric::Metric;
 
 /// Comments keep a stream alive, but not for ever: without content it ends after this many idle limits.
 const COMMENTS_COUNT_FOR: u32 = 4;
@@ -169,7 +170,7 @@ impl OpenStream {
                 Piece::Unreadable => {
                     self.unreadable += 1;
                     let provider = self.provider.to_string();
-                    metrics::counter!("stepwell_unreadable_events_total", "provider" => provider).increment(1);
+                    metrics::counter!(Metric::UnreadableEvents.name(), "provider" => provider).increment(1);
                 }
                 Piece::Failure(failure) => self.fail(failure)?,
             }

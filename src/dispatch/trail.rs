@@ -1,5 +1,6 @@
 //! What has been tried for one request: kept where it survives a caller who leaves in the middle.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use crate::catalog::{Format, Target, TargetId};
 use crate::provider::failure::{Failure, FailureKind};
+use crate::telemetry::trace::{SpanId, Trace};
 
 /// One try at one target.
 #[derive(Clone, Debug, Serialize)]
@@ -34,22 +36,54 @@ pub struct Attempt {
     /// What went wrong, in words that hold no secret. For `explain`, not for callers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// In the trace that the request belongs to.
+    #[serde(skip)]
+    pub span: Option<SpanId>,
+    /// After the request came in; and the same of the end, of the moment when the request was on its way to the provider,
+    /// and of the one when its answer (of a stream, the first content) was here.
+    #[serde(skip)]
+    pub began: Duration,
+    #[serde(skip)]
+    pub ended: Duration,
+    #[serde(skip)]
+    pub sent: Option<Instant>,
+    #[serde(skip)]
+    pub heard: Option<Instant>,
+    /// It opened the breaker of its target.
+    #[serde(skip)]
+    pub opened: bool,
 }
 
 #[derive(Debug)]
 pub struct Trail {
     began: Instant,
+    trace: Option<Arc<Trace>>,
     attempts: Mutex<Vec<Attempt>>,
 }
 
 impl Trail {
-    pub fn new(began: Instant) -> Self {
-        Self { began, attempts: Mutex::new(Vec::new()) }
+    pub fn new(began: Instant, trace: Option<Arc<Trace>>) -> Self {
+        Self { began, trace, attempts: Mutex::new(Vec::new()) }
+    }
+
+    /// The trace that the request belongs to.
+    pub fn trace(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref()
+    }
+
+    /// From the first request that was sent to the last thing that was heard; `None` if nobody was asked.
+    pub fn upstream(&self) -> Option<Duration> {
+        let attempts = self.attempts.lock();
+        let first = attempts.iter().filter_map(|attempt| attempt.sent).min()?;
+        let ended = |attempt: &Attempt| attempt.heard.unwrap_or(self.began + attempt.ended);
+        let last = attempts.iter().filter(|attempt| attempt.sent.is_some()).map(ended).max()?;
+        Some(last.saturating_duration_since(first))
     }
 
     /// An attempt begins. Dropped without a word, it is noted as one that nobody waited for.
     pub fn begin<'a>(&'a self, target: &'a Target, started: Instant) -> Trying<'a> {
-        Trying { trail: self, target, started, noted: false }
+        let span = self.trace.as_ref().and_then(|trace| trace.attempt());
+        Trying { trail: self, target, started, span, moments: Moments::default(), noted: false }
     }
 
     /// An answer that was noted as good has failed after all: its stream was cut.
@@ -59,7 +93,15 @@ impl Trail {
         if let Some(last) = attempts.iter_mut().rev().find(|attempt| !attempt.outrun) {
             last.kind = Some(failure.kind);
             last.message = Some(failure.message.clone());
-            last.duration_ms = millis(now.saturating_duration_since(self.began)).saturating_sub(last.started_ms);
+            last.ended = now.saturating_duration_since(self.began);
+            last.duration_ms = millis(last.ended).saturating_sub(last.started_ms);
+        }
+    }
+
+    /// The last attempt at `target` opened its breaker.
+    pub fn opened(&self, target: &TargetId) {
+        if let Some(last) = self.attempts.lock().iter_mut().rev().find(|attempt| attempt.target == *target) {
+            last.opened = true;
         }
     }
 
@@ -84,11 +126,21 @@ impl Trail {
     }
 }
 
+/// When the request of an attempt was sent, and its answer heard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moments {
+    pub sent: Option<Instant>,
+    pub heard: Option<Instant>,
+}
+
 /// An attempt under way.
 pub struct Trying<'a> {
     trail: &'a Trail,
     target: &'a Target,
     started: Instant,
+    /// In the trace that the request belongs to.
+    pub span: Option<SpanId>,
+    pub moments: Moments,
     noted: bool,
 }
 
@@ -112,6 +164,12 @@ impl Trying<'_> {
             started_ms: millis(self.started.saturating_duration_since(self.trail.began)),
             duration_ms: millis(now.saturating_duration_since(self.started)),
             message: failure.map(|failure| failure.message.clone()),
+            span: self.span,
+            began: self.started.saturating_duration_since(self.trail.began),
+            ended: now.saturating_duration_since(self.trail.began),
+            sent: self.moments.sent.or(abandoned.then_some(self.started)),
+            heard: self.moments.heard,
+            opened: false,
         });
     }
 }

@@ -17,10 +17,12 @@ use crate::catalog::{Format, Target};
 use crate::chat::Usage;
 use crate::dispatch::trail::{Attempt, Trail};
 use crate::ledger::Ledger;
-use crate::ledger::record::{AttemptRow, CacheUse, Record, Status};
+use crate::ledger::record::{Answered, AttemptRow, CacheUse, Record, Status};
+use crate::ledger::timing::Timing;
 use crate::meter::price;
 use crate::money::NanoUsd;
 use crate::rank::explain::Explanation;
+use crate::telemetry::settings::Settings as Telemetry;
 
 /// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
 pub struct Draft {
@@ -52,16 +54,19 @@ impl Draft {
         open: Arc<DashMap<Arc<str>, u32>>,
         log: Option<Arc<dyn Log>>,
         inbound: &Inbound,
+        telemetry: &Telemetry,
     ) -> Arc<Self> {
         *open.entry(inbound.id.clone()).or_default() += 1;
         let mut record = Record::new(inbound.id.clone(), inbound.began_unix_ms);
         record.asked_model.clone_from(&inbound.request.model);
         record.stream = inbound.request.stream;
         record.is_of(&inbound.tenant);
+        record.arrived(&inbound.arrival, telemetry);
+        let trace = record.trace.clone();
         Arc::new(Self {
             ledger,
             open,
-            trail: Trail::new(inbound.began),
+            trail: Trail::new(inbound.began, trace),
             began: inbound.began,
             delivery: inbound.delivery.clone(),
             record: Mutex::new(Some(record)),
@@ -117,6 +122,11 @@ impl Draft {
         hold.cancel();
     }
 
+    /// The request waited for a place until now.
+    pub fn waited(&self, since: Instant) {
+        self.change(|record| record.timing.queued += since.elapsed());
+    }
+
     pub fn trail(&self) -> &Trail {
         &self.trail
     }
@@ -165,6 +175,28 @@ impl Draft {
             record.failovers = failovers;
             record.reason = reason.unwrap_or_default();
         });
+    }
+
+    /// There is something to send. Returns where the time went.
+    pub fn ready(&self) -> Timing {
+        let (ready, upstream) = (Some(self.began.elapsed()), self.trail.upstream());
+        let mut timing = Timing::default();
+        self.change(|record| {
+            // Whoever asked nobody itself may have waited for another one's answer.
+            record.timing = Timing { ready, upstream: upstream.or(record.timing.upstream), ..record.timing };
+            timing = record.timing;
+        });
+        timing
+    }
+
+    /// Spans of this request are wanted.
+    pub fn is_traced(&self) -> bool {
+        self.trail.trace().is_some_and(|trace| trace.is_recorded())
+    }
+
+    /// What a trace says of the answer.
+    pub fn answered(&self, answered: Answered) {
+        self.change(|record| record.answered = Some(Box::new(answered)));
     }
 
     /// What the answer used. Returns its cost; `None` if the model has no known price.
@@ -224,13 +256,14 @@ impl Draft {
 
     /// Notes how it ended for the caller without writing: others may still add to the row.
     pub fn close(&self, status: Status, http_status: u16, error: Option<&str>) {
-        let total_ms = self.began.elapsed().as_millis() as u64;
+        let total = self.began.elapsed();
         self.change(|record| {
             if record.status == Status::InProgress {
                 record.status = status;
                 record.http_status = http_status;
                 record.error = error.map(str::to_owned);
-                record.total_ms = total_ms;
+                record.total_ms = total.as_millis() as u64;
+                record.timing.total = total;
             }
         });
     }
@@ -255,8 +288,9 @@ impl Draft {
             log.settled(&record.id, record.started_unix_ms, record.cost.map_or(0, |cost| cost.0));
         }
         taken.settle(&record);
-        if record.total_ms == 0 {
-            record.total_ms = self.began.elapsed().as_millis() as u64;
+        if record.timing.total.is_zero() {
+            record.timing.total = self.began.elapsed();
+            record.total_ms = record.timing.total.as_millis() as u64;
         }
         if record.provider.is_empty()
             && let Some(last) = self.trail.list().into_iter().rfind(|attempt| !attempt.outrun)
@@ -300,7 +334,7 @@ fn warn(warning: &Warning) {
     let Allotment { account: Account { scope, period, .. }, limit, .. } = &warning.allotment;
     let percent = warning.share.0 * 100.0;
     let (spent, limit) = (NanoUsd(warning.balance.spent), NanoUsd(*limit));
-    metrics::counter!("stepwell_budget_warnings_total", "scope" => scope.kind(), "period" => period.as_str())
+    metrics::counter!(crate::telemetry::metric::Metric::BudgetWarnings.name(), "scope" => scope.kind(), "period" => period.as_str())
         .increment(1);
     tracing::warn!(
         target: "stepwell::budget",
@@ -353,6 +387,10 @@ fn row(attempt: Attempt) -> AttemptRow {
         started_ms: attempt.started_ms,
         duration_ms: attempt.duration_ms,
         message: attempt.message,
+        span: attempt.span,
+        began: attempt.began,
+        ended: attempt.ended,
+        opened: attempt.opened,
     }
 }
 

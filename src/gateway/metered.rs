@@ -17,9 +17,11 @@ use crate::dispatch::cascade::Delivered;
 use crate::dispatch::fleet::Ticket;
 use crate::dispatch::patience::until;
 use crate::dispatch::stream::OpenStream;
+use crate::ledger::record::Answered;
 use crate::meter::estimate;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::rank::explain::Explanation;
+use crate::telemetry::metric::Metric;
 
 /// What is known of an answer before its first byte goes out.
 #[derive(Clone)]
@@ -33,6 +35,16 @@ pub struct Facts {
     pub explanation: Arc<Explanation>,
     pub warnings: Vec<String>,
     pub attempts: usize,
+}
+
+/// Of a provider's id or model in a trace, in characters: whatever a provider says there, it is no place for an answer.
+const LONGEST_NAME: usize = 200;
+
+impl Facts {
+    fn answered(&self, finish: Vec<&'static str>) -> Answered {
+        let short = |text: &str| text.chars().take(LONGEST_NAME).collect();
+        Answered { id: short(&self.id), model: short(&self.model), finish }
+    }
 }
 
 /// A stream that is counted as it passes.
@@ -81,6 +93,10 @@ impl Metered {
         };
         match answer {
             Answer::Whole(response) => {
+                if draft.is_traced() {
+                    let finish = response.choices.iter().map(|choice| choice.finish.as_str()).collect();
+                    draft.answered(facts.answered(finish));
+                }
                 let replies = response.choices.iter().map(|choice| &choice.message);
                 recall.keep(&inbound.partition, facts.target.provider.format, replies);
                 let response = settle_whole(*response, &facts, &inbound, &draft, store);
@@ -119,7 +135,9 @@ impl Metered {
             Err(failure) => {
                 let failure = failure.without_secrets(&self.facts.target.provider);
                 let now = Instant::now().into_std();
-                self.ticket.failed(now, &failure);
+                if self.ticket.failed(now, &failure) {
+                    self.draft.trail().opened(&self.facts.target.id);
+                }
                 self.draft.trail().spoil(now, &failure.without_quotations(&self.inbound.request.words()));
                 self.settle();
                 Err(failure)
@@ -156,6 +174,9 @@ impl Metered {
         let mut usage = believed(self.stream.usage().cloned(), &self.facts).unwrap_or_else(|| {
             Usage::estimate(estimate::count(&request.all_text()), estimate::count(&self.assembly.text()))
         });
+        if self.draft.is_traced() {
+            self.draft.answered(self.facts.answered(self.assembly.finishes().collect()));
+        }
         usage.cost = self.draft.used(&self.facts.target, &usage);
         self.settled = Some(usage.clone());
         usage
@@ -178,7 +199,7 @@ fn believed(usage: Option<Usage>, facts: &Facts) -> Option<Usage> {
     let usage = usage?;
     if usage.is_refused {
         let provider = facts.target.provider.name.to_string();
-        metrics::counter!("stepwell_usage_refused_total", "provider" => provider).increment(1);
+        metrics::counter!(Metric::UsageRefused.name(), "provider" => provider).increment(1);
         return None;
     }
     Some(usage)

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Inbound;
 use super::draft::Draft;
@@ -11,6 +12,7 @@ use super::metered::{Facts, Metered};
 use crate::cache::Entry;
 use crate::chat::{Chunk, Response, Usage, replay};
 use crate::ledger::record::{CacheUse, Status};
+use crate::ledger::timing::Timing;
 use crate::money::NanoUsd;
 use crate::provider::failure::Failure;
 use crate::rank::explain::Explanation;
@@ -37,6 +39,7 @@ pub struct Head {
     pub cache: CacheUse,
     pub warnings: Vec<String>,
     pub explanation: Option<Arc<Explanation>>,
+    pub timing: Timing,
 }
 
 pub enum Body {
@@ -105,14 +108,19 @@ impl Reply {
         draft.cache(CacheUse::Coalesced);
         draft.answered_by(&facts.target, None);
         draft.change(|record| record.failovers = 0);
-        let head = Head { attempts: 0, ..Head::of(facts, &draft) };
+        let mut head = Head { attempts: 0, ..Head::of(facts, &draft) };
         let response = match &*source {
             SharedSource::Whole { response, .. } => response.clone(),
             SharedSource::Stream(_) if inbound.request.stream => {
                 let feed = Feed::Shared { _flight: flight, source, index: 0, follows: true };
                 return Ok(Self { head, body: stream(feed, None, draft) });
             }
-            SharedSource::Stream(broadcast) => Arc::new(broadcast.gather().await?),
+            SharedSource::Stream(broadcast) => {
+                let asked = Instant::now();
+                let whole = broadcast.gather().await?;
+                *head.timing.upstream.get_or_insert_default() += asked.elapsed();
+                Arc::new(whole)
+            }
         };
         let usage = response.usage.as_ref();
         saved(&draft, usage, usage.and_then(|usage| usage.cost));
@@ -144,6 +152,7 @@ impl Reply {
             cache: CacheUse::Hit,
             warnings: Vec::new(),
             explanation: None,
+            timing: draft.ready(),
         };
         Self::copied(head, &entry.response, inbound, draft.clone())
     }
@@ -201,6 +210,7 @@ impl Head {
             cache,
             warnings,
             explanation: Some(explanation.clone()),
+            timing: draft.ready(),
         }
     }
 }

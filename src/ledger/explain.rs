@@ -50,6 +50,9 @@ fn opening(page: &mut Page, row: &Row) {
     if !row.reason.is_empty() {
         page.line(&format!("why: {}", printable(&row.reason)));
     }
+    if let Some(trace_id) = &row.trace_id {
+        page.line(&format!("trace: {}", printable(trace_id)));
+    }
 }
 
 fn spent(row: &Row) -> String {
@@ -264,6 +267,7 @@ mod tests {
             started_ms,
             duration_ms: 85,
             message: kind.map(|_| "slow down, please".to_owned()),
+            ..AttemptRow::default()
         }
     }
 

@@ -1,10 +1,14 @@
 //! One request's row.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::timing::Timing;
 use crate::money::NanoUsd;
+use crate::telemetry::settings::Settings as Telemetry;
+use crate::telemetry::trace::{Parent, SpanId, Trace};
 use crate::tenant::Tenant;
 
 /// How a request ended.
@@ -86,7 +90,7 @@ impl CacheUse {
 }
 
 /// One try at one target.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct AttemptRow {
     pub provider: String,
     pub model: String,
@@ -100,6 +104,28 @@ pub struct AttemptRow {
     /// What went wrong, without secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// For its span; not kept.
+    #[serde(skip)]
+    pub span: Option<SpanId>,
+    /// The same times exactly, for the span; not kept.
+    #[serde(skip)]
+    pub began: Duration,
+    #[serde(skip)]
+    pub ended: Duration,
+    /// It opened its target's breaker; not kept.
+    #[serde(skip)]
+    pub opened: bool,
+}
+
+/// What a trace says of an answer beside the row. Made only for requests that are traced.
+#[derive(Clone, Debug, Default)]
+pub struct Answered {
+    /// The provider's id.
+    pub id: String,
+    /// The model in the provider's own words.
+    pub model: String,
+    /// Why each choice ended.
+    pub finish: Vec<&'static str>,
 }
 
 /// The decision behind a row; turned into JSON (the shape of `POST /v1/route`) by the writer, off the hot path.
@@ -162,6 +188,23 @@ pub struct Record {
     /// One sentence.
     pub reason: String,
     pub decision: Option<Arc<dyn Decision>>,
+    /// The dialect in which it was asked, such as `chat`.
+    pub ingress: &'static str,
+    /// `None`: it belongs to no trace.
+    pub trace: Option<Arc<Trace>>,
+    pub timing: Timing,
+    pub answered: Option<Box<Answered>>,
+}
+
+/// How a request came, known before it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    /// The dialect in which it was asked, such as `chat`.
+    pub ingress: &'static str,
+    /// The caller's own span.
+    pub parent: Option<Parent>,
+    /// How long its body took to arrive.
+    pub reading: Duration,
 }
 
 impl Record {
@@ -171,6 +214,13 @@ impl Record {
         self.team.clone_from(&tenant.team);
         self.tier.clone_from(&tenant.tier);
         self.tags.clone_from(&tenant.tags);
+    }
+
+    /// Notes how it came, and which trace it belongs to.
+    pub fn arrived(&mut self, arrival: &Arrival, telemetry: &Telemetry) {
+        self.ingress = arrival.ingress;
+        self.timing.reading = arrival.reading;
+        self.trace = Trace::begin(arrival.parent.clone(), telemetry).map(Arc::new);
     }
 
     /// A row about which nothing is known yet.
@@ -208,6 +258,10 @@ impl Record {
             total_ms: 0,
             reason: String::new(),
             decision: None,
+            ingress: "",
+            trace: None,
+            timing: Timing::default(),
+            answered: None,
         }
     }
 }

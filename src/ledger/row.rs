@@ -46,6 +46,9 @@ pub struct Row {
     pub first_token_ms: Option<u64>,
     pub total_ms: u64,
     pub reason: String,
+    /// The trace that it belongs to, in 32 hexadecimal digits; left out if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The shape of `POST /v1/route`. Left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<RawValue>>,
@@ -92,6 +95,7 @@ impl Row {
             first_token_ms: record.first_token_ms,
             total_ms: record.total_ms,
             reason: record.reason.clone(),
+            trace_id: record.trace.as_ref().map(|trace| trace.id.to_string()),
             decision: None,
         }
     }

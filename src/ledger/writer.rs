@@ -110,9 +110,6 @@ impl Writer {
 
     fn saved(&mut self) {
         let Some(batch) = self.batch.take() else { return };
-        for record in &batch.records {
-            super::metrics::observe(record);
-        }
         let shared = &self.ledger.0;
         let (error, _forgotten) = {
             let mut rows = shared.rows.lock();

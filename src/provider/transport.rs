@@ -245,6 +245,21 @@ impl Transport {
         Ok(whole.into())
     }
 
+    /// Posts what nobody asked for, such as telemetry, and returns the answer's status and the start of its body.
+    pub async fn deliver(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let request = self.client(limit.into())?.post(url).headers(headers).body(body).timeout(limit);
+        let mut response = request.send().await.map_err(|error| failure(&error))?;
+        let headers = std::mem::take(response.headers_mut());
+        let incoming = Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 };
+        Ok((incoming.status, incoming.head(TOKEN_BYTES).await))
+    }
+
     fn address(&self, text: &str) -> Result<Arc<Address>, Failure> {
         if let Some(address) = self.addresses.get(text) {
             return Ok(address.clone());

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 /// Lowest first: a module uses modules of lower rows only.
 const ROWS: &[&[&str]] = &[
     &["money", "units"],
-    &["chat", "resilience"],
+    &["chat", "resilience", "telemetry"],
     &["catalog", "tenant"],
     &["admission", "classify", "meter", "cache", "ledger", "ingress"],
     &["provider"],
-    &["rank"],
+    &["otlp", "rank"],
     &["dispatch"],
     &["config"],
     &["gateway"],

@@ -20,6 +20,7 @@ mod keys;
 mod layers;
 mod ledger;
 mod limits;
+mod observe;
 mod openapi;
 mod operations;
 mod recall;

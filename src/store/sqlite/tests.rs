@@ -47,6 +47,7 @@ fn record(id: &str, started_unix_ms: i64) -> Record {
             started_ms: 1,
             duration_ms: 200,
             message: None,
+            ..AttemptRow::default()
         }],
         prompt_tokens: 1_000,
         completion_tokens: 100,

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::app::ask;
+use crate::support::collector::collector;
 use crate::support::process::{Home, client, until};
 use crate::support::upstream;
 use crate::support::upstream::{chat, hang, raw, reset, status};
@@ -11,6 +12,10 @@ const KEY: &str = "sk-canary-key-4f1d";
 const CALLER: &str = "canary-caller-77aa";
 const PROMPT: &str = "canary-prompt-93c2";
 const ANSWER: &str = "canary-answer-0b6e";
+/// What the collector gets for a key.
+const COLLECTOR: &str = "canary-collector-e2c1";
+/// What the caller's own tracing carries about.
+const BAGGAGE: &str = "canary-baggage-8a0d";
 
 const YAML: &str = "\
 providers:
@@ -27,8 +32,8 @@ cache: { enabled: true }
 ";
 
 /// What nobody may find anywhere.
-fn canaries() -> [&'static str; 5] {
-    [KEY, CALLER, PROMPT, ANSWER, "canary-header-5d5d"]
+fn canaries() -> [&'static str; 8] {
+    [KEY, CALLER, PROMPT, ANSWER, "canary-header-5d5d", COLLECTOR, BAGGAGE, "canary-model-31f0"]
 }
 
 fn check(place: &str, text: &[u8], allowed: &[&str]) {
@@ -41,7 +46,10 @@ fn check(place: &str, text: &[u8], allowed: &[&str]) {
 
 async fn exercise(level: &str) {
     let one = upstream().await;
-    let logging = format!("{YAML}logging: {{ level: {level} }}\n");
+    let collector = collector().await;
+    let otlp = format!("{{ endpoint: '{}', interval: 100ms, headers: {{ x-key: {COLLECTOR} }} }}", collector.url);
+    let telemetry = format!("telemetry: {{ otlp: {otlp} }}\n");
+    let logging = format!("{YAML}logging: {{ level: {level}, access: true }}\n{telemetry}");
     let mut home = Home::new(&logging.replace("{0}", &one.url));
     home.env = vec![
         ("CANARY_KEY".into(), KEY.into()),
@@ -54,6 +62,9 @@ async fn exercise(level: &str) {
         body["stream"] = json!(stream);
         body["context"] = json!({"explain": true});
         let post = client().post(format!("{}/v1/chat/completions", process.url)).bearer_auth(CALLER);
+        let post = post
+            .header("baggage", BAGGAGE)
+            .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         let response = post.json(&body).send().await.expect("an answer");
         check(place, format!("{:?}", response.headers()).as_bytes(), &[]);
         let ok = response.status().is_success();
@@ -134,11 +145,23 @@ async fn exercise(level: &str) {
     for file in ["stepwell.db", "stepwell.db-wal"] {
         check(file, &std::fs::read(home.data().join(file)).unwrap_or_default(), &[]);
     }
+    let unknown = json!({"model": "canary-model-31f0", "messages": [{"role": "user", "content": PROMPT}]});
+    client().post(format!("{}/v1/chat/completions", process.url)).json(&unknown).send().await.expect("an answer");
+    check("the metrics", process.metrics().await.as_bytes(), &[]);
     assert_eq!(process.stop().await, Some(0));
-    check("the database", &std::fs::read(home.database()).expect("a file"), &[]);
+    // Spans of all those requests, and of their attempts, have gone out by now.
+    assert!(collector.spans().len() >= ids.len(), "{} spans", collector.spans().len());
+    assert!(!collector.points("gen_ai.client.operation.duration").is_empty());
+    check("the traces and metrics at the collector", &collector.raw(), &[]);
+    assert_eq!(collector.header("x-key"), COLLECTOR);
+    assert!(home.errors().contains("stepwell::access"), "the access log was on");
+    for call in one.calls() {
+        assert!(!call.head.contains(BAGGAGE) && !call.head.contains(COLLECTOR), "{}", call.head);
+    }
+    // What a caller asked for is in its row, so that a misspelt model can be found.
+    check("the database", &std::fs::read(home.database()).expect("a file"), &["canary-model-31f0"]);
     check("standard output", home.output().as_bytes(), &[]);
     check("standard error", home.errors().as_bytes(), &[]);
-    assert!(level == "error" || !home.errors().is_empty(), "the log was on");
 }
 
 #[tokio::test]

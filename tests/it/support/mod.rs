@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod certificate;
+pub mod collector;
 pub mod process;
 pub mod raw;
 pub mod upstream;
