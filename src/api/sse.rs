@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, interrupted};
 use crate::chat::{Chunk, Usage};
-use crate::gateway::Delivery;
 use crate::gateway::error::Error;
+use crate::gateway::inbound::Delivery;
 use crate::gateway::reply::{self, Head, Reply, ReplyStream};
 use crate::ingress::{Envelope, Writer};
 

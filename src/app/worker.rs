@@ -34,6 +34,7 @@ use crate::catalog::Format;
 use crate::gateway::Gateway;
 use crate::operations::Operations;
 use crate::provider::transport::Dial;
+use crate::telemetry::metric::Metric;
 
 /// After the error events have been sent, connections get this long to carry them.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -164,7 +165,7 @@ async fn encrypted(
             Some(wire)
         }
         Err(error) => {
-            metrics::counter!("stepwell_handshakes_failed_total").increment(1);
+            metrics::counter!(Metric::HandshakesFailed.name()).increment(1);
             tracing::debug!(%error, "a TLS handshake failed");
             None
         }
@@ -269,7 +270,7 @@ struct Place(Arc<AtomicUsize>);
 impl Place {
     fn take(open: &Arc<AtomicUsize>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        metrics::gauge!(crate::telemetry::metric::Metric::Connections.name()).increment(1.0);
+        metrics::gauge!(Metric::Connections.name()).increment(1.0);
         Self(open.clone())
     }
 }
@@ -277,6 +278,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!(crate::telemetry::metric::Metric::Connections.name()).decrement(1.0);
+        metrics::gauge!(Metric::Connections.name()).decrement(1.0);
     }
 }

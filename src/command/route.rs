@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::{Exit, Outcome, block_on, load, print, source, terminal_width};
 use crate::chat::Request;
+use crate::gateway::Gateway;
 use crate::gateway::error::Error;
+use crate::gateway::inbound::Inbound;
 use crate::gateway::snapshot::Snapshot;
-use crate::gateway::{Gateway, Inbound};
 use crate::ledger::Ledger;
 use crate::rank::explain::Explanation;
 use crate::rank::hints::Hints;

@@ -8,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 
 use super::error::Error;
-use super::{Delivery, Inbound};
+use super::inbound::{Delivery, Inbound};
 use crate::admission::budget::{Account, Allotment, Hold, Warning};
 use crate::admission::gate::Permit;
 use crate::admission::outstanding::{Log, Opened};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Inbound;
 use super::draft::Draft;
 use super::flight::Source;
+use super::inbound::Inbound;
 use super::recall::Recall;
 use crate::cache::key::Key;
 use crate::cache::{Cache, Entry};

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Inbound;
 use super::draft::Draft;
 use super::flight::{Flight, SharedSource, Source};
+use super::inbound::Inbound;
 use super::metered::{Facts, Metered};
 use crate::cache::Entry;
 use crate::chat::{Chunk, Response, Usage, replay};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Inbound;
 use super::error::Error;
+use super::inbound::Inbound;
 use super::terms::{Terms, allot};
 use crate::admission::budget::{Allotment, Scope};
 use crate::cache::key::{self, Key};

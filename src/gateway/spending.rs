@@ -111,24 +111,27 @@ impl Spending {
         }
     }
 
-    /// Holds what the plan may cost: the dearest of those that may be tried, and of each provider its own dearest. Fails if
-    /// somebody else was quicker; then the plan is to be made anew.
+    /// Holds what the plan may cost: for the caller the dearest of those that come first, which is as far as later ones may
+    /// go; for each provider with a budget its own dearest. Fails if somebody else was quicker; then the plan is to be made
+    /// anew.
     pub fn hold(&self, accounts: &Accounts, plan: &Plan) -> Result<Held, Overdrawn> {
-        let tried = plan.candidates.iter().take(plan.max_attempts);
-        let ceiling = tried.filter_map(|candidate| candidate.estimate.worst_cost).max();
+        let first = plan.candidates.iter().take(plan.max_attempts);
+        let dearest = first.filter_map(|candidate| candidate.estimate.worst_cost).max();
+        // Where no budget of the caller's has to be kept, everything may be tried, also a model without a price.
+        let strict = self.caller.iter().any(|allotment| allotment.at_limit != AtLimit::Warn);
+        let ceiling = dearest.filter(|_| strict);
         let amount = |worst: NanoUsd| worst.0.saturating_mul(self.times);
         let mut wanted: Vec<(Allotment, i64)> =
-            self.caller.iter().map(|allotment| (allotment.clone(), ceiling.map_or(0, amount))).collect();
+            self.caller.iter().map(|allotment| (allotment.clone(), dearest.map_or(0, amount))).collect();
         for (name, allotments) in self.providers.iter() {
             let own = plan.candidates.iter().filter(|candidate| *candidate.target.provider.name == **name);
-            let covered =
-                own.filter_map(|candidate| candidate.estimate.worst_cost.filter(|worst| Some(*worst) <= ceiling));
-            let Some(most) = covered.max() else { continue };
+            let worst = own.filter_map(|candidate| candidate.estimate.worst_cost);
+            let Some(most) = worst.filter(|worst| ceiling.is_none_or(|ceiling| *worst <= ceiling)).max() else {
+                continue;
+            };
             wanted.extend(allotments.iter().map(|allotment| (allotment.clone(), amount(most))));
         }
-        // Where budgets only warn, a model without a price may be tried.
-        let strict = wanted.iter().any(|(allotment, _)| allotment.at_limit != AtLimit::Warn);
         let hold = accounts.hold(wanted, self.now_ms)?;
-        Ok(Held { hold, ceiling: ceiling.filter(|_| strict) })
+        Ok(Held { hold, ceiling })
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::Inbound;
+use super::inbound::Inbound;
 use super::snapshot::Snapshot;
 use crate::admission::Caller;
 use crate::admission::budget::{Account, Allotment, Scope, Unit};

@@ -85,6 +85,8 @@ metrics! {
         "Requests refused because there was no room.";
     Connections, "stepwell_connections", Gauge, [],
         "Connections of callers that are open.";
+    HandshakesFailed, "stepwell_handshakes_failed_total", Counter, [],
+        "Connections whose TLS handshake failed or took too long.";
     ConnectionsRefused, "stepwell_connections_refused_total", Counter, [],
         "Connections refused because there were too many.";
 

@@ -214,6 +214,21 @@ async fn a_fallback_is_covered_by_what_is_held() {
 }
 
 #[tokio::test]
+async fn one_providers_budget_is_no_matter_of_the_others() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app =
+        app(&format!("{DEAR_AND_CHEAP}budgets: {{ providers: {{ one: {{ day: 10 }} }} }}\n"), &[&one, &two]).await;
+    for _ in 0..2 {
+        one.then(status(500));
+    }
+    let mut body = three_dimes();
+    body["models"] = json!(["dear", "unpriced"]);
+    body["model"] = json!("dear");
+    let (status, headers, answer) = app.chat(&body).await;
+    assert_eq!((status, &headers["x-stepwell-model"]), (200, &"unpriced".parse().expect("a value")), "{answer}");
+}
+
+#[tokio::test]
 async fn an_answer_from_the_cache_costs_nothing_and_needs_no_budget() {
     let one = upstream().await;
     let app = app(

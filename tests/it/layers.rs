@@ -149,7 +149,7 @@ fn no_lock_guard_is_a_std_one_and_no_task_is_spawned_out_of_sight() {
 /// Where the time of day is read on the way of a request, and what for: never to decide who answers, or when.
 const WALL_CLOCK: &[(&str, &str)] = &[
     ("dispatch/attempt.rs", "signatures and dates in `Retry-After` are about the provider's calendar"),
-    ("gateway.rs", "a row says when its request came"),
+    ("gateway/admit.rs", "a row says when its request came"),
     ("gateway/draft.rs", "a row says when its request came"),
     ("gateway/reply.rs", "an answer says when it was made"),
     ("gateway/metered.rs", "an answer says when it was made"),

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::seal::Answer;
 use crate::api::error::ApiError;
-use crate::gateway::Delivery;
+use crate::gateway::inbound::Delivery;
 
 /// Headers that belong to one answer, not to what is answered.
 const PASSING: [&str; 5] =

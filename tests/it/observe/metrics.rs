@@ -100,6 +100,7 @@ async fn every_series_is_one_of_the_table_with_its_labels_and_help() {
             Metric::Shed,
             Metric::QueueWait,
             Metric::Connections,
+            Metric::HandshakesFailed,
             Metric::UsageRefused,
             Metric::Hedges,
             Metric::UnreadableEvents,
