@@ -305,3 +305,43 @@ async fn keys_under_another_secret_stop_the_start() {
     let again = create("b");
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("another secret"));
 }
+
+/// Paths without a credential. Whoever adds one thinks about it here.
+const OPEN: [&str; 4] = ["/health", "/openapi.json", "/docs", "/metrics"];
+
+#[tokio::test]
+async fn every_path_but_a_few_needs_a_key() {
+    let one = upstream().await;
+    let app = app(ALWAYS, &[&one]).await;
+    let document = app.get("/openapi.json").await;
+    let mut closed = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for method in ["get", "post", "put", "patch", "delete"].into_iter().filter(|method| item.get(method).is_some())
+        {
+            let is_open = OPEN.iter().any(|open| path == open || path.starts_with(&format!("{open}/")));
+            let path = path.replace(['{', '}', '*'], "");
+            let method: reqwest::Method = method.to_uppercase().parse().expect("a method");
+            let response =
+                app.client.request(method.clone(), format!("{}{path}", app.url)).json(&json!({})).send().await;
+            let status = response.expect("an answer").status();
+            assert_eq!(status == 401, !is_open, "{method} {path}: {status}");
+            closed += usize::from(!is_open);
+        }
+    }
+    assert!(closed >= 18, "{closed}");
+    // The same under every prefix.
+    for prefix in ["/openai/v1", "/anthropic/v1", "/v1/v1", ""] {
+        let status = app.post(&format!("{prefix}/chat/completions"), &ask("hi")).await.status();
+        assert_eq!(status, 401, "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_can_be_for_operators_only() {
+    let one = upstream().await;
+    let app = app(&ALWAYS.replace("required: always", "required: always, metrics: operator"), &[&one]).await;
+    let [member, operator] = ["member", "operator"].map(|role| text(&create(&app, &["--name", role, "--role", role])));
+    known(&app, &operator).await;
+    let status = async |key: &str| app.get_as(key, "/metrics").await.0;
+    assert_eq!((status("").await, status(&member).await, status(&operator).await), (401, 403, 200));
+}

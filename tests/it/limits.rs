@@ -142,7 +142,7 @@ async fn a_place_is_free_again_as_soon_as_its_request_is_over_however_it_ends() 
 }
 
 #[tokio::test]
-async fn a_hundred_at_once_get_exactly_what_one_after_the_other_would() {
+async fn c09_a_hundred_at_once_get_exactly_what_one_after_the_other_would() {
     let (app, one) = limited().await;
     one.always(chat("slow").after(Duration::from_millis(50)));
     let key = app.key(json!({"name": "a", "tier": "three"})).await;
