@@ -18,6 +18,7 @@ pub mod limits;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
+pub mod operate;
 pub mod requests;
 pub mod route;
 pub mod router;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_appender::non_blocking::ErrorCounter;
@@ -39,6 +40,10 @@ pub struct Operations {
     cut: CancellationToken,
     tasks: TaskTracker,
     reload: Mutex<Reload>,
+    /// Somebody wants one.
+    reload_wanted: Notify,
+    /// Counts those that have ended.
+    reloads: watch::Sender<u64>,
     prometheus: PrometheusHandle,
     exporter: Exporter,
 }
@@ -63,6 +68,8 @@ impl Operations {
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             reload: Mutex::new(Reload { origin, ..Reload::default() }),
+            reload_wanted: Notify::new(),
+            reloads: watch::Sender::new(0),
             prometheus: recorder::start(),
             exporter: Exporter::default(),
         }
@@ -163,6 +170,19 @@ impl Operations {
         &self.tasks
     }
 
+    /// Waits until the configuration was read anew, or could not be.
+    pub async fn ask_for_reload(&self) {
+        let mut reloads = self.reloads.subscribe();
+        self.reload_wanted.notify_one();
+        // The sender is ours: it does not go before us.
+        let _ = reloads.changed().await;
+    }
+
+    /// Until somebody asks for a reload.
+    pub async fn reload_wanted(&self) {
+        self.reload_wanted.notified().await;
+    }
+
     pub fn reload(&self) -> Reload {
         self.reload.lock().clone()
     }
@@ -173,6 +193,8 @@ impl Operations {
         reload.error = None;
         metrics::gauge!(Metric::ReloadFailed.name()).set(0.0);
         metrics::counter!(Metric::Reloads.name(), "result" => "ok").increment(1);
+        drop(reload);
+        self.reloads.send_modify(|count| *count += 1);
     }
 
     pub fn reload_failed(&self, error: String) {
@@ -181,5 +203,7 @@ impl Operations {
         reload.failed += 1;
         metrics::gauge!(Metric::ReloadFailed.name()).set(1.0);
         metrics::counter!(Metric::Reloads.name(), "result" => "failed").increment(1);
+        drop(reload);
+        self.reloads.send_modify(|count| *count += 1);
     }
 }

@@ -49,7 +49,11 @@ pub async fn ready(State(shared): State<Shared>) -> Response {
 pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let rules = shared.gateway.rules();
     let ledger = shared.gateway.ledger.health();
-    let reload = shared.operations.reload();
+    let mut reload = shared.operations.reload();
+    if shared.access.is_required(&rules.settings.tenants.auth) {
+        // Whoever asks has not said who it is: what is wrong in the file is for operators (`/gateway/reload`, the log).
+        reload.error = reload.error.map(|_| "the newest configuration has mistakes; operators see which".to_owned());
+    }
     let (in_flight, queued, waiting_for_provider) = shared.gateway.occupancy();
     let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
     let degraded = reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;

@@ -15,7 +15,7 @@ use super::edge::{Edge, outermost, panicked, request_id, sound};
 use super::error::ApiError;
 use super::idempotency::Idempotency;
 use super::openapi::Served;
-use super::{budgets, chat, docs, health, keys, metrics, models, openapi, requests, route, speech, usage};
+use super::{budgets, chat, docs, health, keys, metrics, models, openapi, operate, requests, route, speech, usage};
 use crate::gateway::Gateway;
 use crate::operations::Operations;
 use crate::tenant::access::Access;
@@ -86,9 +86,12 @@ pub fn full(shared: Shared) -> Router {
     layered(router, &shared).layer(axum::middleware::map_response(close)).with_state(shared)
 }
 
-/// The paths by which operators watch a server.
+/// The paths by which operators watch a server, and tell it what to do.
 fn watched(shared: &Shared) -> Served {
-    let status = Served::default().beside(routes!(health::status), &[]);
+    let status = Served::default()
+        .beside(routes!(health::status), &[])
+        .beside(routes!(operate::drain), &[])
+        .beside(routes!(operate::reload), &[]);
     let metrics = Served::default().beside(routes!(metrics::text), &[]);
     status.behind(shared, Needs::Role(Role::Operator)).and(metrics.behind(shared, Needs::Metrics))
 }

@@ -52,6 +52,7 @@ impl Reloader {
                 return;
             }
         };
+        let operations = self.operations.clone();
         let mut in_force = self.in_force;
         let mut settling = in_force;
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -59,8 +60,13 @@ impl Reloader {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = hangup.recv() => {
-                    self.reload("SIGHUP").await;
+                because = async {
+                    tokio::select! {
+                        _ = hangup.recv() => "SIGHUP",
+                        () = operations.reload_wanted() => "an operator asked",
+                    }
+                } => {
+                    self.reload(because).await;
                     in_force = fingerprint(&self.files);
                     settling = in_force;
                 }

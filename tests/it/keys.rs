@@ -345,3 +345,31 @@ async fn metrics_can_be_for_operators_only() {
     let status = async |key: &str| app.get_as(key, "/metrics").await.0;
     assert_eq!((status("").await, status(&member).await, status(&operator).await), (401, 403, 200));
 }
+
+#[tokio::test]
+async fn operators_reload_and_drain_and_members_do_not() {
+    let one = upstream().await;
+    let app = app(ALWAYS, &[&one]).await;
+    let [member, operator] = ["member", "operator"].map(|role| text(&create(&app, &["--name", role, "--role", role])));
+    known(&app, &operator).await;
+    let post = async |key: &str, path: &str| {
+        let response = app.client.post(format!("{}{path}", app.url)).bearer_auth(key).send().await.expect("an answer");
+        (response.status().as_u16(), response.json::<Value>().await.expect("json"))
+    };
+    for path in ["/gateway/reload", "/gateway/drain"] {
+        assert_eq!((post("", path).await.0, post(&member, path).await.0), (401, 403), "{path}");
+    }
+    assert_eq!(post(&operator, "/gateway/reload").await.1["version"], 2);
+    app.rewrite(&ALWAYS.replace("tiers:", "tierz:"), &[&one]);
+    let (status, refused) = post(&operator, "/gateway/reload").await;
+    assert_eq!((status, &refused["error"]["code"]), (422, &json!("invalid_configuration")));
+    assert!(
+        refused["error"]["message"].as_str().is_some_and(|text| text.contains("did you mean `tiers`?")),
+        "{refused}"
+    );
+    let health = app.get("/health").await.to_string();
+    assert!(health.contains("has mistakes") && !health.contains("tierz"), "not for everybody: {health}");
+    assert_eq!(post(&operator, "/gateway/drain").await.1["status"], "draining");
+    assert_eq!(app.client.get(format!("{}/health/ready", app.url)).send().await.expect("an answer").status(), 503);
+    assert_eq!(app.chat_as(&member, &ask("hi")).await.0, 200, "requests go on");
+}

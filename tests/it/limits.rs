@@ -184,3 +184,22 @@ async fn callers_without_a_key_have_the_tier_named_default_each_for_itself() {
     let refused: Value = app.chat_as("anything", &ask("hi")).await.2;
     assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("without a key")), "{refused}");
 }
+
+#[tokio::test]
+async fn a_key_that_floods_costs_its_neighbour_nothing() {
+    let (app, _one) = limited().await;
+    let flooder = app.key(json!({"name": "flooder", "tier": "three"})).await;
+    let neighbour = app.key(json!({"name": "neighbour", "tier": "large"})).await;
+    let body = ask("hi");
+    let flood = join_all((0..300).map(|_| app.chat_as(&flooder, &body)));
+    let others = async {
+        let mut served = 0;
+        for _ in 0..30 {
+            served += usize::from(app.chat_as(&neighbour, &body).await.0 == 200);
+        }
+        served
+    };
+    let (flood, served) = tokio::join!(flood, others);
+    assert_eq!(served, 30);
+    assert_eq!(flood.iter().filter(|(status, ..)| *status == 200).count(), 3);
+}

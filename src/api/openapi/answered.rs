@@ -258,6 +258,24 @@ pub struct Health {
 }
 
 #[derive(ToSchema)]
+pub struct Drained {
+    #[schema(example = "draining")]
+    status: String,
+    /// Requests that are still under way.
+    in_flight: u64,
+}
+
+/// The rules in force.
+#[derive(ToSchema)]
+pub struct Reloaded {
+    /// Where they came from.
+    origin: String,
+    /// Counts reloads from 1.
+    version: u64,
+}
+
+/// It is alive.
+#[derive(ToSchema)]
 pub struct Live {
     status: String,
 }
