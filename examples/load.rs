@@ -1,7 +1,8 @@
 //! A load generator for BENCHMARKS.md: raw sockets, keep-alive, bounded in count and time, loopback only.
 //!
 //! `load URL --connections N --seconds S [--bytes B] [--stream]` prints one line of JSON. Latencies in microseconds; with
-//! `--stream` each connection reads one stream after the other, and the first token is timed.
+//! `--stream` each connection reads one stream after the other, and the first token is timed. `--keys FILE` sends a key of
+//! the file with each request, in turn; `--rate N` spreads N requests evenly over each second; `--get` asks with GET.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +19,10 @@ struct Options {
     bytes: usize,
     stream: bool,
     cached: bool,
+    get: bool,
+    keys: Vec<String>,
+    /// Between two requests of one connection.
+    pause: Option<Duration>,
 }
 
 fn options() -> anyhow::Result<Options> {
@@ -28,10 +33,16 @@ fn options() -> anyhow::Result<Options> {
     let rest = url.strip_prefix("http://").ok_or_else(|| anyhow::anyhow!("the first argument is a http:// URL"))?;
     let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
     anyhow::ensure!(address.starts_with("127.0.0.1:") || address.starts_with("localhost:"), "only loopback is loaded");
+    let keys = value("--keys").map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    let connections = number("--connections", 1).clamp(1, 20_000);
+    let rate = number("--rate", 0);
     Ok(Options {
+        get: arguments.iter().any(|a| a == "--get"),
+        keys: keys.lines().map(str::to_owned).collect(),
+        pause: (rate > 0).then(|| Duration::from_secs_f64(connections as f64 / rate as f64)),
         address: address.to_owned(),
         path: format!("/{path}"),
-        connections: number("--connections", 1).clamp(1, 20_000),
+        connections,
         duration: Duration::from_secs(number("--seconds", 3).clamp(1, 120) as u64),
         bytes: number("--bytes", 40).min(10_000_000),
         stream: arguments.iter().any(|a| a == "--stream"),
@@ -88,11 +99,16 @@ async fn work(worker: usize, options: Arc<Options>, over: Arc<AtomicBool>, error
     let mut tally = Tally::default();
     let mut connection = None;
     let mut count = 0_u64;
+    let mut ticks = options.pause.map(tokio::time::interval);
     while !over.load(Ordering::Relaxed) {
         count += 1;
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
+        }
+        let key = options.keys.get((worker * 7919 + count as usize) % options.keys.len().max(1));
         // Different prompts, unless the cache is what is measured: nothing may be answered from it by accident.
         let nonce = if options.cached { "same".to_owned() } else { format!("{worker}-{count}") };
-        if ask(&mut connection, &options, &nonce, &mut tally).await.is_err() {
+        if ask(&mut connection, &options, &nonce, key, &mut tally).await.is_err() {
             errors.fetch_add(1, Ordering::Relaxed);
             connection = None;
         }
@@ -104,6 +120,7 @@ async fn ask(
     connection: &mut Option<TcpStream>,
     options: &Options,
     nonce: &str,
+    key: Option<&String>,
     tally: &mut Tally,
 ) -> std::io::Result<()> {
     let filler = "write code. ".repeat(options.bytes / 12 + 1);
@@ -111,12 +128,16 @@ async fn ask(
         "{{\"model\":\"auto\",\"stream\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"Question {nonce}: {filler}\"}}]}}",
         options.stream
     );
-    let request = format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        options.path,
-        options.address,
-        body.len()
-    );
+    let credential = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
+    let Options { path, address, .. } = options;
+    let request = if options.get {
+        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{credential}\r\n")
+    } else {
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\n{credential}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
     if connection.is_none() {
         let stream = TcpStream::connect(&options.address).await?;
         stream.set_nodelay(true)?;

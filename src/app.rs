@@ -59,6 +59,7 @@ pub struct Running {
     pub address: SocketAddr,
     pub gateway: Arc<Gateway>,
     pub operations: Arc<Operations>,
+    pub access: Arc<Access>,
     /// Where the rows are.
     pub database: PathBuf,
     store: Arc<Sqlite>,
@@ -126,7 +127,13 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let shared = Shared { gateway: gateway.clone(), operations: operations.clone(), access, keeper, idempotency };
+    let shared = Shared {
+        gateway: gateway.clone(),
+        operations: operations.clone(),
+        access: access.clone(),
+        keeper,
+        idempotency,
+    };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
     let accepting = tokio::spawn(listen::serve(listener, workers, doors, stop.clone()));
@@ -134,6 +141,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         address,
         gateway,
         operations,
+        access,
         database: path,
         store,
         stop,

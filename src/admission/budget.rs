@@ -18,6 +18,10 @@ use crate::money::NanoUsd;
 use crate::tenant::settings::AtLimit;
 use crate::units::Share;
 
+/// Accounts above this number are looked through for those whose time is over: tokens of an identity provider come without
+/// end.
+const MANY: usize = 50_000;
+
 /// Whose spending.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
@@ -54,6 +58,7 @@ impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Total => f.write_str("everybody together"),
+            Self::Key(name) if name.is_empty() => f.write_str("callers without a key"),
             other => write!(f, "the {} `{}`", other.kind(), other.name()),
         }
     }
@@ -173,7 +178,7 @@ impl Accounts {
             self.states.retain(|account, _| matches!(account.period, Period::Window(_)));
         }
         for (account, spent) in spent {
-            let shared = self.state(&account);
+            let shared = self.state(&account, now_ms);
             let mut state = shared.lock();
             self.turn(&mut state, account.period, now_ms);
             state.balance.spent = state.balance.spent.max(spent);
@@ -185,7 +190,7 @@ impl Accounts {
     }
 
     pub fn balance(&self, account: &Account, now_ms: i64) -> Balance {
-        let state = self.state(account);
+        let state = self.state(account, now_ms);
         let mut state = state.lock();
         self.turn(&mut state, account.period, now_ms);
         state.balance
@@ -196,7 +201,7 @@ impl Accounts {
     pub fn hold(&self, wanted: Vec<(Allotment, i64)>, now_ms: i64) -> Result<Hold, Overdrawn> {
         let mut hold = Hold { parts: Vec::with_capacity(wanted.len()) };
         for (allotment, amount) in wanted {
-            let shared = self.state(&allotment.account);
+            let shared = self.state(&allotment.account, now_ms);
             let mut state = shared.lock();
             self.turn(&mut state, allotment.account.period, now_ms);
             let balance = state.balance;
@@ -213,11 +218,15 @@ impl Accounts {
         Ok(hold)
     }
 
-    fn state(&self, account: &Account) -> Arc<Mutex<State>> {
-        match self.states.get(account) {
-            Some(state) => state.clone(),
-            None => self.states.entry(account.clone()).or_default().clone(),
+    fn state(&self, account: &Account, now_ms: i64) -> Arc<Mutex<State>> {
+        if let Some(state) = self.states.get(account) {
+            return state.clone();
         }
+        if self.states.len() >= MANY {
+            // One that is held by a request in flight stays.
+            self.states.retain(|_, state| Arc::strong_count(state) > 1 || state.lock().balance.stretch.end_ms > now_ms);
+        }
+        self.states.entry(account.clone()).or_default().clone()
     }
 
     /// Begins the next stretch when it is time. A clock that is set back does not bring an old one again.

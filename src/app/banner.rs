@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Running;
 use crate::catalog::Format;
 use crate::config::Origin;
+use crate::tenant::key::State;
 
 pub fn banner(running: &Running, origin: &Origin) -> String {
     let rules = running.gateway.rules();
@@ -24,6 +25,19 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         Origin::Detected(_) => format!("none; found {origin}"),
         Origin::Demo => "none, and no provider found: the built-in demo answers".to_owned(),
     };
+    let auth = &rules.settings.tenants.auth;
+    let asks = running.access.is_required(auth);
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let keys = running.access.ring().keys().iter().filter(|key| key.state(now_ms) == State::Active).count();
+    let access = match (asks, keys, &auth.jwt) {
+        (false, 0, _) => "no key needed".to_owned(),
+        (false, ..) => format!("no key needed; {keys} known"),
+        (true, 0, None) => "keys needed, and there are none: stepwell keys create --name admin --role admin".to_owned(),
+        (true, keys, None) => format!("keys needed; {keys} known"),
+        (true, keys, Some(jwt)) => format!("keys or tokens of {} needed; {keys} known", jwt.issuer),
+    };
+    let (header, credential) =
+        if asks { (" -H 'authorization: Bearer sk-sw-...'", "a key of stepwell") } else { ("", "any API key") };
     let scheme = if rules.settings.server.tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", running.address);
     let mut lines = vec![
@@ -32,11 +46,12 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         format!("  configuration  {configuration}"),
         format!("  providers      {}", providers.join(", ")),
         format!("  ledger         {}", running.database.display()),
+        format!("  access         {access}"),
         String::new(),
-        format!("  try   curl {base}/v1/chat/completions -H 'content-type: application/json' \\"),
+        format!("  try   curl {base}/v1/chat/completions{header} -H 'content-type: application/json' \\"),
         "          -d '{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"Write a haiku\"}]}'"
             .to_owned(),
-        format!("  or    point any OpenAI client at {base}/v1 (any API key), model `auto`"),
+        format!("  or    point any OpenAI client at {base}/v1 ({credential}), model `auto`"),
         "  then  stepwell usage".to_owned(),
     ];
     if demo_only {

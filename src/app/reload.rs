@@ -18,6 +18,7 @@ use crate::gateway::snapshot::Snapshot;
 use crate::operations::Operations;
 use crate::tenant;
 use crate::tenant::access::Access;
+use crate::tenant::secret::Pepper;
 
 /// A change is noticed within 2 s (CONTRACT): a look every 500 ms, and one more to see that writing has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -115,6 +116,12 @@ impl Reloader {
             || old.settings.storage != loaded.settings.storage
         {
             tracing::warn!("`server.listen` and `storage` take effect at the next start");
+        }
+        let secret = |settings: &config::Settings| settings.tenants.auth.secret.as_ref().map(Pepper::of);
+        if secret(&old.settings).map(|secret| secret.fingerprint())
+            != secret(&loaded.settings).map(|secret| secret.fingerprint())
+        {
+            tracing::warn!("`auth.secret` takes effect at the next start, and only keys made under it are known then");
         }
         match Snapshot::compile(loaded.settings, old.version + 1) {
             Ok(snapshot) => {
