@@ -82,10 +82,10 @@ async fn headroom_counts_down_between_two_answers_and_comes_back() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
     let limited = |left: &str| {
-        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", "3s")
+        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", "4s")
     };
     // Long enough for all of them to be on their way before the next word about the limit comes.
-    one.always(limited("2").after(Duration::from_millis(600)));
+    one.always(limited("2").after(Duration::from_millis(1_500)));
     app.say("hi").await;
     // Two more may go there before anything is heard.
     let answers = join_all((0..6).map(|_| app.say("hi"))).await;
@@ -123,15 +123,15 @@ async fn a_late_stream_is_hedged_and_the_loser_is_dropped() {
     one.always(chat("from the first").after(Duration::from_millis(20)));
     two.always(chat("from the second"));
     streams(&app, 25).await;
-    assert_eq!(two.count(), 0, "nobody was late");
+    assert!(two.count() <= 5, "hedges are for the slowest few: {}", two.count());
     one.then(hang());
     let began = Instant::now();
     let streamed = app.stream(&ask("hi")).await;
     assert_eq!((streamed.text().as_str(), streamed.done), ("from the second", true));
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(streamed.header("x-stepwell-attempts"), "2");
     one.closed(1).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "the loser's connection is closed at once");
+    assert!(began.elapsed() < Duration::from_secs(5), "the loser's connection is closed at once");
     let row = app.row(&streamed.headers).await;
     assert_eq!((row["provider"].as_str(), row["failovers"].as_u64()), (Some("two"), Some(0)), "{row}");
     let kinds: Vec<_> = row["attempts"].as_array().expect("attempts").iter().map(|attempt| &attempt["kind"]).collect();

