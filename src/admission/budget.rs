@@ -155,7 +155,7 @@ impl std::fmt::Display for Overdrawn {
         };
         let (left, spent, held) = (amount(balance.left(*limit)), amount(balance.spent), amount(balance.held));
         let (scope, period, limit) = (&account.scope, account.period.as_str(), amount(*limit));
-        write!(f, "of the budget of {scope} for this {period}, {limit}, {left} is left ({spent} spent")?;
+        write!(f, "the budget of {scope} for this {period} has {left} left of {limit} ({spent} spent")?;
         if balance.held > 0 {
             write!(f, ", {held} held by requests under way")?;
         }

@@ -94,7 +94,7 @@ pub fn list(place: &Place) -> Outcome {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(u16::try_from(terminal_width()).unwrap_or(u16::MAX));
-    table.set_header(["NAME", "ID", "STATE", "ROLE", "TIER", "TEAM", "KEY", "EXPIRES"]);
+    table.set_header(["NAME", "ID", "STATE", "ROLE", "TIER", "TEAM", "EXPIRES"]);
     for key in ring.keys() {
         let shown = shown(key, None, now_ms);
         let cell = |name: &str| plain(&shown[name]);
@@ -105,8 +105,7 @@ pub fn list(place: &Place) -> Outcome {
             cell("role"),
             cell("tier"),
             cell("team"),
-            cell("hint"),
-            cell("expires_at"),
+            cell("expires_at").chars().take(10).collect(),
         ]);
     }
     print(&table.to_string())

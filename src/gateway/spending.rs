@@ -72,7 +72,7 @@ impl Spending {
     /// Leaves out of a plan what cannot be paid. Takes nothing: also for a decision without a call.
     pub fn afford(&self, accounts: &Accounts, plan: &mut Plan) {
         let first = plan.candidates.first().map(|candidate| candidate.target.id.clone());
-        let mut refused = None;
+        let mut refused = false;
         let candidates = std::mem::take(&mut plan.candidates);
         for candidate in candidates {
             let needed = self.worst(&candidate);
@@ -81,9 +81,7 @@ impl Spending {
             let reason = match self.shortfall(accounts, own, needed) {
                 Some((_, reason)) => Some(reason),
                 None => self.shortfall(accounts, &self.caller, needed).map(|(at_limit, reason)| {
-                    if at_limit == AtLimit::Reject && Some(&candidate.target.id) == first.as_ref() {
-                        refused = Some(reason.clone());
-                    }
+                    refused |= at_limit == AtLimit::Reject && Some(&candidate.target.id) == first.as_ref();
                     reason
                 }),
             };
@@ -92,22 +90,19 @@ impl Spending {
                 None => plan.candidates.push(candidate),
             }
         }
-        match refused {
+        let is_changed = first != plan.candidates.first().map(|candidate| candidate.target.id.clone());
+        if refused {
             // Not quietly something cheaper, where the budget says to refuse.
-            Some(reason) => {
-                let rest = plan.candidates.drain(..);
-                plan.excluded.extend(rest.map(|rest| Excluded { target: rest.target, reason: reason.clone() }));
+            let rest = plan.candidates.drain(..);
+            plan.excluded.extend(rest.map(|rest| Excluded { target: rest.target, reason: Reason::BudgetRefuses }));
+        } else if is_changed {
+            let unpaid = plan
+                .excluded
+                .iter()
+                .any(|excluded| matches!(&excluded.reason, Reason::Budget(overdrawn) if !overdrawn.is_of_a_provider()));
+            if unpaid {
+                plan.candidates.sort_by_key(|candidate| candidate.estimate.expected_cost.unwrap_or(NanoUsd(i64::MAX)));
             }
-            None if first != plan.candidates.first().map(|candidate| candidate.target.id.clone()) => {
-                let unpaid = plan.excluded.iter().any(
-                    |excluded| matches!(&excluded.reason, Reason::Budget(overdrawn) if !overdrawn.is_of_a_provider()),
-                );
-                if unpaid {
-                    plan.candidates
-                        .sort_by_key(|candidate| candidate.estimate.expected_cost.unwrap_or(NanoUsd(i64::MAX)));
-                }
-            }
-            None => {}
         }
     }
 

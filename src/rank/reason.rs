@@ -50,6 +50,8 @@ pub enum Reason {
     },
     /// A budget could not pay for the worst case.
     Budget(Arc<Overdrawn>),
+    /// It could for this one, but not for the first choice, and is set to refuse then.
+    BudgetRefuses,
 }
 
 impl Reason {
@@ -91,7 +93,7 @@ impl Reason {
             Self::Cooling { .. } => "cooling",
             Self::Full { learned: false, .. } => "max_concurrency",
             Self::Full { learned: true, .. } => "learned_concurrency",
-            Self::Budget(_) => "budget",
+            Self::Budget(_) | Self::BudgetRefuses => "budget",
         }
     }
 }
@@ -133,6 +135,9 @@ impl fmt::Display for Reason {
                 write!(f, "the provider's `max_concurrency` ({limit}) is reached")
             }
             Self::Budget(overdrawn) => write!(f, "{overdrawn}"),
+            Self::BudgetRefuses => {
+                write!(f, "a budget cannot pay for the first choice, and is set to refuse then (`at_limit: reject`)")
+            }
             Self::Full { limit, learned: true } => {
                 write!(f, "the provider refused more than about {limit} requests at once")
             }
