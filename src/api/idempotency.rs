@@ -120,7 +120,7 @@ async fn attend(shared: &Shared, caller: &Caller, request: Request, next: Next) 
             let request = Request::from_parts(parts, Body::from(body));
             let first = leaving.under_way.clone();
             shared.operations.tasks().spawn(run(leaving, sealing, request, next));
-            first.recording.follow().await
+            first.recording.first().await
         }
     }
 }

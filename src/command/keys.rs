@@ -86,7 +86,7 @@ pub fn list(place: &Place) -> Outcome {
     let now_ms = now_ms();
     if place.json {
         let data: Vec<Value> = ring.keys().iter().map(|key| shown(key, None, now_ms)).collect();
-        return json(&json!({"object": "list", "data": data}));
+        return json(&Value::Array(data));
     }
     if ring.keys().is_empty() {
         return print("there are no keys; `stepwell keys create --name NAME` makes one");

@@ -62,6 +62,7 @@ async fn c13_the_same_request_has_the_same_answer_and_one_call() {
         let key = body.to_string();
         let first = send(&app.url, "a", &key, &body).await;
         assert!(first.status == 200 && !first.is_replayed());
+        assert!(first.headers.contains_key("server-timing"));
         let calls = one.count();
         one.then(chat("something else"));
         let again = send(&app.url, "a", &key, &body).await;

@@ -15,9 +15,10 @@ use super::seal::Answer;
 use crate::api::error::ApiError;
 use crate::gateway::inbound::Delivery;
 
-/// Headers that belong to one answer, not to what is answered.
-const PASSING: [&str; 5] =
-    ["x-request-id", "x-stepwell-response-time-ms", "server-timing", "content-length", "transfer-encoding"];
+/// Headers that belong to one answer, not to what is answered: only who asked first gets them.
+const PASSING: [&str; 3] = ["x-request-id", "x-stepwell-response-time-ms", "server-timing"];
+/// Headers that say how a body comes, which is for each connection to say.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 /// Cheap to share; every reader begins at the beginning.
 pub struct Recording {
@@ -52,12 +53,10 @@ impl Recording {
     pub async fn record(&self, response: Response) -> Ended {
         let (parts, mut body) = response.into_parts();
         let delivery = parts.extensions.get::<Arc<Delivery>>().cloned();
-        let headers: HeaderMap = parts
-            .headers
-            .iter()
-            .filter(|(name, _)| !is_passing(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let mut headers = parts.headers;
+        FRAMING.iter().for_each(|name| {
+            headers.remove(*name);
+        });
         let is_live = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         if is_live {
             self.change(|tape| tape.head = Some((parts.status, headers.clone())));
@@ -78,7 +77,7 @@ impl Recording {
         }
         let is_broken = delivery.is_some_and(|delivery| delivery.is_broken());
         let is_kept = parts.status.is_success() && is_whole && !is_broken;
-        let answer = is_kept.then(|| Answer { status: parts.status, headers: headers.clone(), body: whole.freeze() });
+        let answer = is_kept.then(|| Answer { status: parts.status, headers: lasting(&headers), body: whole.freeze() });
         Ended { answer, rest: (!is_live).then_some((parts.status, headers, pieces)) }
     }
 
@@ -103,8 +102,20 @@ impl Recording {
         self.changed.send_modify(|count| *count += 1);
     }
 
-    /// The answer for one more reader: its head once that is known, its body as it comes.
+    /// The answer for whoever asked first.
+    pub async fn first(&self) -> Result<Response, ApiError> {
+        self.read().await
+    }
+
+    /// The answer for one more reader.
     pub async fn follow(&self) -> Result<Response, ApiError> {
+        let mut response = self.read().await?;
+        *response.headers_mut() = lasting(response.headers());
+        Ok(response)
+    }
+
+    /// Its head once that is known, its body as it comes.
+    async fn read(&self) -> Result<Response, ApiError> {
         let mut changed = self.changed.subscribe();
         let (status, headers) = loop {
             {
@@ -149,8 +160,10 @@ impl Recording {
     }
 }
 
-fn is_passing(name: &HeaderName) -> bool {
-    PASSING.contains(&name.as_str()) || name.as_str().starts_with("x-ratelimit-")
+/// What of an answer's headers holds for everybody who gets it.
+fn lasting(headers: &HeaderMap) -> HeaderMap {
+    let is_passing = |name: &HeaderName| PASSING.contains(&name.as_str()) || name.as_str().starts_with("x-ratelimit-");
+    headers.iter().filter(|(name, _)| !is_passing(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn unfinished() -> ApiError {
