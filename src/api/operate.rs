@@ -7,8 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
 use super::openapi::{self, answered};
@@ -18,15 +19,28 @@ use crate::operations::Operations;
 /// Models that have to be discovered are asked for; nothing takes longer than that.
 const RELOAD_WAIT: Duration = Duration::from_secs(30);
 
-/// Turns readiness off, so that balancers send no more; requests go on. There is no way back but a new start.
+/// Turns readiness off, so that balancers send no more; requests go on. There is no way back but a new start, so it takes a
+/// key also where nothing else does.
 #[utoipa::path(post, path = "/gateway/drain", tag = openapi::OPERATIONS, operation_id = "drain",
-    responses((status = 200, description = "It is draining.", body = answered::Drained)))]
-pub async fn drain(State(operations): State<Arc<Operations>>, State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    responses((status = 200, description = "It is draining.", body = answered::Drained),
+        (status = 403, description = "This needs the key of an operator.", body = answered::Failed)))]
+pub async fn drain(
+    State(operations): State<Arc<Operations>>,
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Response {
+    if caller.tenant.is_anonymous() {
+        let message =
+            "this needs the key of an operator; `stepwell keys create --role operator` makes one, SIGTERM needs none";
+        return ApiError::request(StatusCode::FORBIDDEN, "insufficient_role", None, message)
+            .respond(request_id(&headers));
+    }
     if !operations.is_draining() {
         tracing::info!("draining, as an operator asked");
     }
     operations.drain();
-    Json(json!({"status": "draining", "in_flight": gateway.in_flight()}))
+    Json(json!({"status": "draining", "in_flight": gateway.in_flight()})).into_response()
 }
 
 /// Reads the configuration anew, as SIGHUP does. A file with mistakes leaves the rules that are in force.
