@@ -24,36 +24,27 @@ use crate::tenant::role::Role;
 use crate::tenant::settings::Limits;
 use crate::units;
 
-/// The body of `POST /v1/keys`.
+/// The body of `POST /v1/keys`. A member that is null is as good as none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Create {
     name: String,
-    #[serde(default)]
     tier: Option<String>,
-    #[serde(default)]
     team: Option<String>,
-    #[serde(default)]
-    role: Role,
-    #[serde(default)]
-    tags: Vec<String>,
+    role: Option<Role>,
+    tags: Option<Vec<String>>,
     /// `90d`, or RFC 3339.
-    #[serde(default)]
     expires: Option<String>,
-    #[serde(default)]
-    limits: Limits,
+    limits: Option<Limits>,
     /// Short for `limits.models` and `limits.providers`.
-    #[serde(default)]
-    models: Vec<String>,
-    #[serde(default)]
-    providers: Vec<String>,
+    models: Option<Vec<String>>,
+    providers: Option<Vec<String>>,
 }
 
 /// The body of `POST /v1/keys/{id}/rotate`; may be empty.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotate {
-    #[serde(default)]
     overlap: Option<units::Span>,
 }
 
@@ -73,9 +64,13 @@ pub async fn list(State(shared): State<Shared>, headers: HeaderMap) -> Response 
 
 /// Shows a key, without its secret.
 #[utoipa::path(get, path = "/v1/keys/{id}", tag = openapi::KEYS, operation_id = "key", params(("id" = String, Path, description = "The key's id or name.")),
-    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key, or it is revoked.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
 pub async fn one(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match shared.keeper.find(&id).await {
+        Ok(key) if key.revoked_unix_ms.is_some() => {
+            let message = format!("the key `{}` is revoked; GET /v1/keys lists those, too", key.name);
+            ApiError::request(StatusCode::NOT_FOUND, "key_revoked", Some("id"), message).respond(request_id(&headers))
+        }
         Ok(key) => Json(shown(&key, None, now_ms())).into_response(),
         Err(error) => failed(error).respond(request_id(&headers)),
     }
@@ -84,6 +79,7 @@ pub async fn one(State(shared): State<Shared>, headers: HeaderMap, Path(id): Pat
 /// Makes a key. The answer is the only place where it is shown.
 #[utoipa::path(post, path = "/v1/keys", tag = openapi::KEYS, operation_id = "create_key", request_body = asked::NewKey,
     responses((status = 201, description = "The key with its secret.", body = answered::Key),
+        (status = 404, description = "There is no tier of this name.", body = answered::Failed),
         (status = 409, description = "The name is taken.", body = answered::Failed)))]
 pub async fn create(State(shared): State<Shared>, headers: HeaderMap, body: Body) -> Response {
     let made = async {
@@ -107,7 +103,7 @@ pub async fn create(State(shared): State<Shared>, headers: HeaderMap, body: Body
 pub async fn rotate(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>, body: Body) -> Response {
     let rotated = async {
         let body = body_or_nothing(&shared.gateway, &headers, body).await?;
-        let Rotate { overlap } = parse(&body)?;
+        let Rotate { overlap } = parse::<Option<Rotate>>(&body)?.unwrap_or_default();
         let overlap = overlap.map_or(OVERLAP, |overlap| overlap.0);
         shared.keeper.rotate(&id, overlap, now_ms()).await.map_err(failed)
     };
@@ -122,7 +118,7 @@ pub async fn rotate(State(shared): State<Shared>, headers: HeaderMap, Path(id): 
 
 /// Revokes a key for good.
 #[utoipa::path(post, path = "/v1/keys/{id}/revoke", tag = openapi::KEYS, operation_id = "revoke_key", params(("id" = String, Path, description = "The key's id or name.")),
-    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key, or it is revoked.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
 pub async fn revoke(State(shared): State<Shared>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     match shared.keeper.revoke(&id, now_ms()).await {
         Ok(key) => {
@@ -135,7 +131,7 @@ pub async fn revoke(State(shared): State<Shared>, headers: HeaderMap, Path(id): 
 
 /// The same as `POST /v1/keys/{id}/revoke`.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = openapi::KEYS, operation_id = "delete_key", params(("id" = String, Path, description = "The key's id or name.")),
-    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
+    responses((status = 200, description = "The key.", body = answered::Key), (status = 404, description = "There is no such key, or it is revoked.", body = answered::Failed), (status = 503, description = "Keys cannot be read or changed right now.", body = answered::Failed)))]
 pub async fn delete(shared: State<Shared>, headers: HeaderMap, id: Path<String>) -> Response {
     revoke(shared, headers, id).await
 }
@@ -151,14 +147,17 @@ async fn made_known(shared: &Shared, status: StatusCode, key: &Key, text: Option
 
 async fn wish(gateway: &Arc<Gateway>, headers: &HeaderMap, body: Body) -> Result<Wish, ApiError> {
     let body = read(gateway, headers, body).await?;
-    let Create { name, tier, team, role, tags, expires, mut limits, models, providers } = parse(&body)?;
-    limits.models.extend(models);
-    limits.providers.extend(providers);
+    let Create { name, tier, team, role, tags, expires, limits, models, providers } = parse(&body)?;
+    let mut limits = limits.unwrap_or_default();
+    limits.models.extend(models.into_iter().flatten());
+    limits.providers.extend(providers.into_iter().flatten());
+    let (role, tags) = (role.unwrap_or_default(), tags.unwrap_or_default());
     let rules = gateway.rules();
     let tiers = &rules.settings.tenants.tiers;
     if let Some(tier) = tier.as_ref().filter(|tier| !tiers.contains_key(*tier)) {
         let known: Vec<&str> = tiers.keys().map(String::as_str).collect();
-        return Err(bad("tier", format!("there is no tier `{}`; configured: {}", short(tier), known.join(", "))));
+        let message = format!("there is no tier `{}`; configured: {}", short(tier), known.join(", "));
+        return Err(ApiError::request(StatusCode::NOT_FOUND, "tier_not_found", Some("tier"), message));
     }
     let expires_unix_ms = match expires.as_deref() {
         None => None,

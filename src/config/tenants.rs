@@ -109,10 +109,10 @@ fn limits(mut section: Section<'_>, known: Known<'_>) -> Limits {
         }
     };
     let limits = Limits {
-        requests_per_minute: section.count("requests_per_minute", 1..=1_000_000).map(|count| count.0),
-        tokens_per_minute: section.count("tokens_per_minute", 1..=1_000_000_000_000).map(|count| count.0),
-        tokens_per_day: section.count("tokens_per_day", 1..=1_000_000_000_000_000).map(|count| count.0),
-        concurrency: section.count("concurrency", 1..=100_000).map(|count| count.0 as u32),
+        requests_per_minute: section.count("requests_per_minute", Limits::REQUESTS_PER_MINUTE).map(|count| count.0),
+        tokens_per_minute: section.count("tokens_per_minute", Limits::TOKENS_PER_MINUTE).map(|count| count.0),
+        tokens_per_day: section.count("tokens_per_day", Limits::TOKENS_PER_DAY).map(|count| count.0),
+        concurrency: section.count("concurrency", Limits::CONCURRENCY).map(|count| count.0 as u32),
         models: texts(section.get("models"), known),
         providers: texts(section.get("providers"), known),
         strategies: texts(section.get("strategies"), &strategies),

@@ -1,5 +1,6 @@
 //! Keys as they are kept: everything but the text that was shown once.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,8 @@ pub struct Wish {
 pub enum BadWish {
     #[error("`{0}` is no name for a {1}; use 1 to 64 letters, digits and `-_.@`")]
     Name(String, &'static str),
+    #[error("`{0}` is out of range; {start} to {end}", start = .1.start(), end = .1.end())]
+    Limit(&'static str, RangeInclusive<u64>),
     #[error("`expires` is in the past")]
     Past,
     #[error("{0}")]
@@ -90,6 +93,7 @@ impl BadWish {
         match self {
             Self::Name(_, "key") => Some("name"),
             Self::Name(_, what) => Some(what),
+            Self::Limit(name, _) => Some(name),
             Self::Past => Some("expires"),
             Self::NoRandomness(_) => None,
         }
@@ -119,6 +123,9 @@ pub fn issue(wish: Wish, pepper: &Pepper, now_ms: i64) -> Result<(Key, SecretStr
     wish.tags.iter().try_for_each(|tag| check_name(tag, "tag"))?;
     if wish.tags.len() > MOST_TAGS {
         return Err(BadWish::Name(format!("{} tags", wish.tags.len()), "tag"));
+    }
+    if let Some((name, range)) = wish.limits.flaw() {
+        return Err(BadWish::Limit(name, range));
     }
     if wish.expires_unix_ms.is_some_and(|expires| expires <= now_ms) {
         return Err(BadWish::Past);

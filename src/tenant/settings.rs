@@ -1,9 +1,11 @@
 //! What the configuration says about callers: `auth`, `tiers`, `teams` and `budgets`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::money::NanoUsd;
 use crate::units::{Share, Span};
@@ -78,29 +80,61 @@ pub struct Jwt {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// 1 to 1000000. As many at once after a pause; then evenly (GCRA).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole")]
     pub requests_per_minute: Option<u64>,
     /// Prompt and completion together, 1 to 1T. Refills evenly; an answer longer than expected is paid off before the next
     /// request gets in.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole")]
     pub tokens_per_minute: Option<u64>,
     /// Per calendar day in `budgets.time_zone`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole")]
     pub tokens_per_day: Option<u64>,
     /// Requests under way at the same time, 1 to 100000.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "whole")]
     pub concurrency: Option<u32>,
     /// Names that may be asked for: aliases, models, `provider/model`, providers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub models: Vec<String>,
     /// Providers that may answer.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub providers: Vec<String>,
     /// Strategies that may be asked for. The configured ones always may.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub strategies: Vec<String>,
-    #[serde(skip_serializing_if = "Budget::is_none")]
+    #[serde(skip_serializing_if = "Budget::is_none", deserialize_with = "or_default")]
     pub budget: Budget,
+}
+
+/// A member that is null is as good as none.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A whole number, also where it is written `3.0`: JSON has one kind of number.
+fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64);
+    let fits = whole.and_then(|whole| T::try_from(whole).ok());
+    fits.map(Some).ok_or_else(|| D::Error::custom(format!("`{number}` is not a whole number, or out of range")))
+}
+
+impl Limits {
+    pub const REQUESTS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000;
+    pub const TOKENS_PER_MINUTE: RangeInclusive<u64> = 1..=1_000_000_000_000;
+    pub const TOKENS_PER_DAY: RangeInclusive<u64> = 1..=1_000_000_000_000_000;
+    pub const CONCURRENCY: RangeInclusive<u64> = 1..=100_000;
+
+    /// The first figure that makes no sense, and between what it would.
+    pub fn flaw(&self) -> Option<(&'static str, RangeInclusive<u64>)> {
+        let all = [
+            ("requests_per_minute", self.requests_per_minute, Self::REQUESTS_PER_MINUTE),
+            ("tokens_per_minute", self.tokens_per_minute, Self::TOKENS_PER_MINUTE),
+            ("tokens_per_day", self.tokens_per_day, Self::TOKENS_PER_DAY),
+            ("concurrency", self.concurrency.map(u64::from), Self::CONCURRENCY),
+        ];
+        let flawed = all.into_iter().find(|(_, figure, range)| figure.is_some_and(|figure| !range.contains(&figure)));
+        flawed.map(|(name, _, range)| (name, range))
+    }
 }
 
 /// How much may be spent in what time.

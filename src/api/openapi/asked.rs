@@ -239,20 +239,55 @@ pub struct NewKey {
     #[schema(pattern = r"^[0-9A-Za-z_.@-]{1,64}$")]
     name: String,
     /// A tier of the configuration.
+    #[schema(pattern = r"^[0-9A-Za-z_.@-]{1,64}$")]
     tier: Option<String>,
+    #[schema(pattern = r"^[0-9A-Za-z_.@-]{1,64}$")]
     team: Option<String>,
     #[schema(inline)]
     role: Option<KeyRole>,
+    /// Words for reports.
     #[schema(max_items = 16)]
-    tags: Option<Vec<String>>,
-    /// `90d`, or RFC 3339.
+    tags: Option<Vec<Tag>>,
+    /// A span from now, such as `90d`; or an RFC 3339 time to come, which this pattern does not describe.
+    #[schema(pattern = r"^[1-9][0-9]{0,3}[hd]$")]
     expires: Option<String>,
-    #[schema(value_type = Option<Object>)]
-    limits: Option<Value>,
+    #[schema(inline)]
+    limits: Option<KeyLimits>,
     /// What may be asked for; everything if it is not given.
     models: Option<Vec<String>>,
     /// Who may answer; everybody if it is not given.
     providers: Option<Vec<String>>,
+}
+
+/// A word for reports.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[0-9A-Za-z_.@-]{1,64}$", example = "prod")]
+pub struct Tag(String);
+
+/// What a key may do, besides what its tier and its team may.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyLimits {
+    #[schema(minimum = 1, maximum = 1000000)]
+    requests_per_minute: Option<u64>,
+    #[schema(minimum = 1, maximum = 1000000000000_u64)]
+    tokens_per_minute: Option<u64>,
+    #[schema(minimum = 1, maximum = 1000000000000000_u64)]
+    tokens_per_day: Option<u64>,
+    #[schema(minimum = 1, maximum = 100000)]
+    concurrency: Option<u64>,
+    #[schema(inline)]
+    budget: Option<KeyBudget>,
+}
+
+/// USD per period.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyBudget {
+    #[schema(minimum = 0, maximum = 1000000000)]
+    day: Option<f64>,
+    #[schema(minimum = 0, maximum = 1000000000)]
+    month: Option<f64>,
 }
 
 #[derive(ToSchema)]
@@ -269,5 +304,6 @@ pub enum KeyRole {
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
     /// Such as 24h.
+    #[schema(pattern = r"^[1-9][0-9]{0,3}[smhd]$")]
     overlap: Option<String>,
 }
