@@ -374,3 +374,65 @@ async fn operators_reload_and_drain_and_members_do_not() {
     assert_eq!(app.client.get(format!("{}/health/ready", app.url)).send().await.expect("an answer").status(), 503);
     assert_eq!(app.chat_as(&member, &ask("hi")).await.0, 200, "requests go on");
 }
+
+#[tokio::test]
+async fn e03_no_credential_of_a_caller_is_in_any_log_metric_error_or_file_at_level_trace() {
+    let home = Home::new(
+        "providers: { demo: }\nlogging: { level: trace, access: true }\nauth: { required: always, jwt: { issuer: i, audience: a, jwks_url: 'http://127.0.0.1:9/keys' } }\n",
+    );
+    let made = home
+        .command()
+        .args(["keys", "create", "--name", "a", "--role", "admin", "--json", "--data-dir"])
+        .arg(home.data())
+        .output();
+    let key = text(&serde_json::from_slice(&made.expect("the binary runs").stdout).expect("json"));
+    let process = home.start().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let unknown = format!("{}0000000", &key[..48]);
+    let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImNhbmFyeSJ9.eyJzdWIiOiJjYW5hcnktc3ViIn0.Y2FuYXJ5LXNpZw";
+    let mut said = String::new();
+    for credential in [&*key, &unknown, token, "canary-foreign-key"] {
+        for path in ["/v1/chat/completions", "/v1/keys", "/v1/messages"] {
+            let post = client.post(format!("{}{path}", process.url)).bearer_auth(credential);
+            let post = post.header("idempotency-key", "canary-idempotency-key").json(&ask("canary-prompt"));
+            said.push_str(
+                &post.send().await.expect("an answer").text().await.expect("text").replace("canary-prompt", ""),
+            );
+        }
+        said.push_str(
+            &client
+                .get(format!("{}/v1/keys", process.url))
+                .bearer_auth(credential)
+                .send()
+                .await
+                .expect("an answer")
+                .text()
+                .await
+                .expect("text"),
+        );
+    }
+    said.push_str(
+        &client.get(format!("{}/metrics", process.url)).send().await.expect("an answer").text().await.expect("text"),
+    );
+    process.stop().await;
+    said.push_str(&home.errors());
+    said.push_str(&home.output());
+    for file in std::fs::read_dir(home.data()).expect("a directory") {
+        said.push_str(&String::from_utf8_lossy(&std::fs::read(file.expect("an entry").path()).expect("a file")));
+    }
+    assert!(said.contains("stepwell::access"), "the access log is on: {said}");
+    // The ending of a key is shown on purpose.
+    for secret in [
+        &key[6..40],
+        &key[..],
+        &unknown,
+        token,
+        "Y2FuYXJ5LXNpZw",
+        "canary-foreign-key",
+        "canary-idempotency-key",
+        "canary-prompt",
+    ] {
+        let found = said.find(secret).map(|at| said[at.saturating_sub(120)..].chars().take(240).collect::<String>());
+        assert!(found.is_none(), "`{secret}` in {found:?}");
+    }
+}
