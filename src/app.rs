@@ -1,6 +1,6 @@
 //! The composition root: configuration, parts, background tasks, listener, drain. May use everything.
 
-mod accounts;
+pub mod accounts;
 pub mod activity;
 pub mod banner;
 pub mod descriptors;

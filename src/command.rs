@@ -1,11 +1,13 @@
 //! The commands, one file each. Results go to standard output, everything else to standard error.
 
 pub mod bench;
+pub mod budgets;
 pub mod chaos;
 pub mod chat;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod import;
 pub mod init;
 pub mod keys;
 pub mod models;

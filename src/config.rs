@@ -23,7 +23,7 @@ mod settings;
 mod template;
 mod tenants;
 mod tls;
-mod tree;
+pub mod tree;
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,8 @@ pub mod usage; // the question: period and dimensions
 pub mod report; // the answer: rows, total, shares
 
 pub mod compare; // what would this traffic have cost elsewhere
-pub mod csv; // reports for spreadsheets
+pub mod csv;
+pub mod forecast; // what the month will have cost // reports for spreadsheets
 
 mod figures; // numbers, money and times for people
 
@@ -275,6 +276,12 @@ impl Ledger {
             None => self.memory_groups(query),
         };
         Ok(Report::new(query, groups))
+    }
+
+    /// What the month of `now` will have cost, of the rows that pass the query's filters. Days are those of its time zone.
+    pub async fn forecast(&self, query: &UsageQuery, now: &jiff::Zoned) -> Result<forecast::Forecast, Failure> {
+        let groups = self.groups(&forecast::query(query, &[], now)).await?;
+        Ok(forecast::forecast(&forecast::Days::of(&groups, now), now))
     }
 
     /// The sums behind [`Ledger::usage`], for [`compare::compare`].

@@ -28,6 +28,7 @@ pub mod dispatch; // the cascade: try, fail over, stream
 pub mod config; // providers.yaml: read, checked as a whole, all problems at once
 
 pub mod gateway; // the request's path
+pub mod import; // other routers' configurations, said in ours
 
 pub mod store; // implements the ports: SQLite
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use stepwell::command::{self, Exit};
+use stepwell::money::NanoUsd;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,6 +45,11 @@ enum Command {
         #[arg(long, short, default_value = "providers.yaml")]
         output: PathBuf,
     },
+    /// Write another router's configuration anew as ours, and tell what became of each field.
+    Import {
+        #[command(subcommand)]
+        command: Import,
+    },
     /// Show how a prompt would be routed. No call is made.
     Route {
         prompt: String,
@@ -78,7 +84,7 @@ enum Command {
     Providers(Listing),
     /// Report what was used and what it cost.
     Usage {
-        /// One or several of provider, model, task, key, strategy, day, hour, status.
+        /// One or several of provider, model, task, key, team, tier, tag, strategy, day, hour, status.
         #[arg(long, default_value = "provider,model")]
         by: String,
         /// An RFC 3339 time, or a span back from now such as 7d or 24h.
@@ -86,12 +92,33 @@ enum Command {
         since: String,
         #[arg(long)]
         until: Option<String>,
+        /// Requests of this key only, by its name.
+        #[arg(long)]
+        key: Option<String>,
+        /// Requests of this team's keys only.
+        #[arg(long)]
+        team: Option<String>,
+        /// Requests with this tag only.
+        #[arg(long)]
+        tag: Option<String>,
+        /// excel is csv with the mark by which Excel knows UTF-8.
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        /// Exit with 1 if the known cost is above this many USD.
+        #[arg(long, value_name = "USD", value_parser = usd, allow_negative_numbers = true)]
+        fail_over: Option<NanoUsd>,
+        /// Exit with 1 if any request has no known price.
+        #[arg(long)]
+        fail_unpriced: bool,
         #[arg(long)]
         data_dir: Option<PathBuf>,
         #[arg(long, short)]
         config: Option<PathBuf>,
+    },
+    /// Show every budget with what is left, and until when it is expected to last.
+    Budgets {
+        #[command(flatten)]
+        place: Place,
     },
     /// Show the stored decision and the attempts of one request.
     Explain {
@@ -230,6 +257,19 @@ enum Keys {
     },
 }
 
+#[derive(Subcommand)]
+enum Import {
+    /// A LiteLLM proxy's config.yaml. Secrets become references to environment variables.
+    Litellm {
+        file: PathBuf,
+        /// Where to write it; standard output if not given.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Args)]
 struct Place {
     #[arg(long)]
@@ -262,7 +302,24 @@ struct Listing {
 enum Format {
     Table,
     Csv,
+    Excel,
     Json,
+}
+
+impl From<Format> for command::usage::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Table => Self::Table,
+            Format::Csv => Self::Csv,
+            Format::Excel => Self::Excel,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+fn usd(text: &str) -> Result<NanoUsd, String> {
+    let amount = text.trim_start_matches('$').parse().ok().and_then(NanoUsd::from_usd);
+    amount.ok_or_else(|| format!("`{text}` is not an amount in USD, 0 or more"))
 }
 
 fn keys(keys: Keys) -> command::Outcome {
@@ -292,14 +349,26 @@ fn main() -> ExitCode {
         Command::Chat { prompt, model, url, api_key } => command::chat::run(prompt, &model, &url, api_key.as_deref()),
         Command::Models(Listing { config, json, demo }) => command::models::models(config.as_deref(), json, demo),
         Command::Providers(Listing { config, json, demo }) => command::models::providers(config.as_deref(), json, demo),
-        Command::Usage { by, since, until, format, data_dir, config } => {
-            let format = match format {
-                Format::Table => command::usage::Format::Table,
-                Format::Csv => command::usage::Format::Csv,
-                Format::Json => command::usage::Format::Json,
-            };
-            command::usage::run(&by, &since, until.as_deref(), format, data_dir.as_deref(), config.as_deref())
+        Command::Usage { by, since, until, key, team, tag, format, fail_over, fail_unpriced, data_dir, config } => {
+            let gate = command::usage::Gate { most: fail_over, all_priced: fail_unpriced };
+            let format = format.into();
+            command::usage::run(command::usage::Options {
+                by,
+                since,
+                until,
+                key,
+                team,
+                tag,
+                format,
+                gate,
+                data_dir,
+                config,
+            })
         }
+        Command::Import { command: Import::Litellm { file, output, json } } => {
+            command::import::litellm(&file, output.as_deref(), json)
+        }
+        Command::Budgets { place } => command::budgets::run(&place.into()),
         Command::Explain { request_id, json, data_dir, config } => {
             command::explain::run(&request_id, json, data_dir.as_deref(), config.as_deref())
         }

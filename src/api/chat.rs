@@ -72,6 +72,7 @@ pub async fn answer(
             return limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref());
         }
     };
+    warnings.extend(inbound.hints.notes.iter().cloned());
     warnings.extend(inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
     let options = sse::Options {
         request_id: inbound.id.clone(),

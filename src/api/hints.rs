@@ -1,5 +1,7 @@
 //! Hints from headers and body. The body wins over headers, `context` over `metadata`.
 
+mod litellm;
+
 use http::HeaderMap;
 use serde_json::value::RawValue;
 
@@ -14,6 +16,9 @@ const PREFIX: &str = "x-stepwell-";
 pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
     let mut hints = Hints::default();
     for (name, value) in headers {
+        if let Some(theirs) = name.as_str().strip_prefix(litellm::PREFIX) {
+            litellm::set(&mut hints, theirs, value, request.stream)?;
+        }
         let Some(hint) = name.as_str().strip_prefix(PREFIX) else { continue };
         let value = value.to_str().map_err(|_| bad(hint, "the header is not plain text"))?;
         hints.set(hint, value)?;
@@ -23,6 +28,9 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
         let metadata: Object<'_> = request.read("metadata").ok_or_else(|| Invalid::kind("metadata", "an object"))?;
         for (name, value) in &metadata.0 {
             let known = Hints::NAMES.contains(&&**name);
+            if &**name == "tags" && value.get().starts_with('[') {
+                litellm::listed_tags(&mut hints, value.get());
+            }
             // `{"budget": "team-a"}` is somebody's label, not a wrong hint.
             if known && text(name, value).and_then(|value| hints.set(name, &value)).is_err() {
                 hints.unknown.push(format!("metadata.{name}"));

@@ -13,6 +13,7 @@ use crate::admission::budget::{Account, Scope, Unit};
 use crate::admission::calendar::{Period, stretch};
 use crate::admission::outstanding::Orphan;
 use crate::gateway::Gateway;
+use crate::ledger::Ledger;
 use crate::ledger::journal::Failure;
 use crate::ledger::record::{Record, Status};
 use crate::ledger::usage::{Dimension, UsageQuery};
@@ -32,30 +33,49 @@ pub async fn open(gateway: &Gateway, settings: &Settings, ring: &Keyring) -> Res
     let periods = periods(settings, ring);
     let zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let mut spent: HashMap<Account, i64> = HashMap::new();
     if !periods.is_empty() {
         gateway.ledger.caught_up(CATCH_UP).await;
     }
+    let spent = spent(&gateway.ledger, periods, &zone, now_ms).await?;
+    gateway.accounts.open(zone, spent, now_ms);
+    Ok(())
+}
+
+/// What a group of rows is summed by, so that [`scopes`] can tell whose it is.
+pub const BY_SCOPE: [Dimension; 4] = [Dimension::Provider, Dimension::Tier, Dimension::Team, Dimension::Key];
+
+/// Whose spending a group by [`BY_SCOPE`] is.
+pub fn scopes(labels: &[String]) -> Vec<Scope> {
+    let [provider, tier, team, key, ..] = labels else { return Vec::new() };
+    let named = |name: &String, scope: fn(Arc<str>) -> Scope| (!name.is_empty()).then(|| scope(name.as_str().into()));
+    let scopes = [
+        Some(Scope::Total),
+        named(provider, Scope::Provider),
+        named(tier, Scope::Tier),
+        named(team, Scope::Team),
+        Some(Scope::Key(key.as_str().into())),
+    ];
+    scopes.into_iter().flatten().collect()
+}
+
+/// What the ledger says was spent in the stretch of each period that is on at `now_ms`. Accounts without rows are missing.
+pub async fn spent(
+    ledger: &Ledger,
+    periods: BTreeSet<Period>,
+    zone: &TimeZone,
+    now_ms: i64,
+) -> Result<HashMap<Account, i64>, Failure> {
+    let mut spent: HashMap<Account, i64> = HashMap::new();
     for period in periods {
         let query = UsageQuery {
-            group_by: vec![Dimension::Provider, Dimension::Tier, Dimension::Team, Dimension::Key],
-            since_ms: Some(stretch(period, &zone, now_ms).start_ms),
+            group_by: BY_SCOPE.to_vec(),
+            since_ms: Some(stretch(period, zone, now_ms).start_ms),
             ..UsageQuery::default()
         };
-        for group in gateway.ledger.groups(&query).await? {
-            let [provider, tier, team, key] = group.labels.as_slice() else { continue };
-            let named =
-                |name: &String, scope: fn(Arc<str>) -> Scope| (!name.is_empty()).then(|| scope(name.as_str().into()));
-            let scopes = [
-                Some(Scope::Total),
-                named(provider, Scope::Provider),
-                named(tier, Scope::Tier),
-                named(team, Scope::Team),
-                Some(Scope::Key(key.as_str().into())),
-            ];
+        for group in ledger.groups(&query).await? {
             let bought = &group.cell.bought;
             let tokens = i64::try_from(bought.prompt_tokens + bought.completion_tokens).unwrap_or(i64::MAX);
-            for scope in scopes.into_iter().flatten() {
+            for scope in scopes(&group.labels) {
                 for (unit, amount) in [(Unit::Money, group.cell.cost.0), (Unit::Tokens, tokens)] {
                     let account = Account { scope: scope.clone(), period, unit };
                     *spent.entry(account).or_default() += amount;
@@ -63,8 +83,7 @@ pub async fn open(gateway: &Gateway, settings: &Settings, ring: &Keyring) -> Res
             }
         }
     }
-    gateway.accounts.open(zone, spent, now_ms);
-    Ok(())
+    Ok(spent)
 }
 
 /// Requests that were under way when an earlier process was killed get their rows: at what they cost, if that was known,

@@ -120,7 +120,7 @@ fn hand_over(place: &Place, key: &Key, text: &str, what: &str) -> Outcome {
 }
 
 /// Settings for the commands that need no provider: what the environment of this terminal lacks is no hindrance.
-fn settings(place: &Place) -> Result<Settings, Exit> {
+pub(super) fn settings(place: &Place) -> Result<Settings, Exit> {
     match config::locate(place.config.as_deref(), &environment) {
         Source::Demo | Source::Detect => Ok(config::load(&Source::Demo, &environment)?.settings),
         file => match config::load(&file, &environment) {

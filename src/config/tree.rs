@@ -1,7 +1,7 @@
-//! The file as a tree in which every key and value knows its place.
+//! A YAML file as a tree in which every key and value knows its place.
 //!
 //! The YAML library can read straight into structures, but then it stops at the first mistake. A tree lets the reader
-//! ([`super::reader`]) go on and report all of them.
+//! (`config::reader`) go on and report all of them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 /// Line and column, both counted from 1. Zero: unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub struct Place {
     pub line: usize,
     pub column: usize,
 }
@@ -22,7 +22,7 @@ impl From<Location> for Place {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
     pub value: Value,
     pub at: Place,
     /// The text came from a variable or a file, so it may be a secret and is never shown.
@@ -30,7 +30,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// Nothing written, or `null`: the default.
     Nothing,
     Flag(bool),
@@ -43,7 +43,7 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     pub key: String,
     pub key_at: Place,
     pub node: Node,
@@ -51,14 +51,14 @@ pub(super) struct Entry {
 
 /// What is wrong with the YAML itself.
 #[derive(Debug)]
-pub(super) struct Malformed {
+pub struct Malformed {
     pub at: Place,
     pub message: String,
 }
 
 /// Duplicate keys stay in the tree; the reader reports them. Comments are passed over, however many there are: kept, more
 /// than 32 in a row would be refused.
-pub(super) fn parse(text: &str) -> Result<Node, Malformed> {
+pub fn parse(text: &str) -> Result<Node, Malformed> {
     let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins, with_snippet: false, emit_comments: false };
     let parsed = serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options);
     parsed.map(node).map_err(|error| {

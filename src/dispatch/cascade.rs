@@ -49,6 +49,8 @@ pub struct Errand<'a> {
     pub max_latency: Option<Duration>,
     /// End of the whole request.
     pub deadline: Instant,
+    /// What the caller allows in all, further tries on the same model included.
+    pub most_tries: Option<u32>,
     /// The hint `provider.require_parameters`.
     pub require_parameters: bool,
     pub hedge: &'a Hedge,
@@ -283,7 +285,8 @@ impl Dispatcher {
         if next_target && others_left {
             return Step::Next;
         }
-        if !retry_here || retries >= policy.retry.same_target {
+        let is_used_up = || errand.most_tries.is_some_and(|most| errand.trail.list().len() >= most as usize);
+        if !retry_here || retries >= policy.retry.same_target || is_used_up() {
             return if next_target { Step::Next } else { Step::GiveUp };
         }
         let backoff = &policy.retry.backoff;

@@ -7,7 +7,7 @@ use super::terms::{Terms, allot};
 use crate::admission::budget::{Allotment, Scope};
 use crate::money::NanoUsd;
 use crate::tenant::Tenant;
-use crate::tenant::settings::AtLimit;
+use crate::tenant::settings::{AtLimit, DEFAULT_TIER, Settings};
 
 /// One budget in its present stretch of time.
 #[derive(Clone, Debug, Serialize)]
@@ -28,22 +28,38 @@ pub struct Standing {
     pub resets_at: Option<jiff::Timestamp>,
 }
 
+/// The configured budgets of more than one key.
+pub fn shared(settings: &Settings) -> Vec<Allotment> {
+    let mut all = Vec::new();
+    allot(&mut all, &settings.budgets.total, || Scope::Total);
+    for (name, budget) in &settings.budgets.providers {
+        allot(&mut all, budget, || Scope::Provider(name.as_str().into()));
+    }
+    for (name, budget) in &settings.budgets.tiers {
+        allot(&mut all, budget, || Scope::Tier(name.as_str().into()));
+    }
+    for (name, limits) in &settings.teams {
+        allot(&mut all, &limits.budget, || Scope::Team(name.as_str().into()));
+    }
+    all
+}
+
+/// The budgets of one key alone: its own, else what its tier gives each of its keys.
+pub fn of_key(settings: &Settings, tenant: &Tenant) -> Vec<Allotment> {
+    let tier = settings.tiers.get(tenant.tier.as_deref().unwrap_or(DEFAULT_TIER));
+    let budget = match tier {
+        Some(limits) if tenant.budget().is_none() => &limits.budget,
+        _ => tenant.budget(),
+    };
+    let mut all = Vec::new();
+    allot(&mut all, budget, || Scope::Key(tenant.name.clone().unwrap_or_default()));
+    all
+}
+
 impl Gateway {
     /// The configured budgets of more than one key.
     pub fn shared_budgets(&self, now_ms: i64) -> Vec<Standing> {
-        let rules = self.rules();
-        let settings = &rules.settings.tenants;
-        let mut all = Vec::new();
-        allot(&mut all, &settings.budgets.total, || Scope::Total);
-        for (name, budget) in &settings.budgets.providers {
-            allot(&mut all, budget, || Scope::Provider(name.as_str().into()));
-        }
-        for (name, budget) in &settings.budgets.tiers {
-            allot(&mut all, budget, || Scope::Tier(name.as_str().into()));
-        }
-        for (name, limits) in &settings.teams {
-            allot(&mut all, &limits.budget, || Scope::Team(name.as_str().into()));
-        }
+        let all = shared(&self.rules().settings.tenants);
         all.into_iter().map(|allotment| self.standing(&allotment, now_ms)).collect()
     }
 

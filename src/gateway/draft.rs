@@ -61,6 +61,7 @@ impl Draft {
         record.asked_model.clone_from(&inbound.request.model);
         record.stream = inbound.request.stream;
         record.is_of(&inbound.tenant);
+        record.add_tags(&inbound.hints.tags);
         record.arrived(&inbound.arrival, telemetry);
         let trace = record.trace.clone();
         Arc::new(Self {

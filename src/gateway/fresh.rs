@@ -145,7 +145,9 @@ impl Gateway {
         Means { place, ceiling }: Means,
     ) -> Result<Source, Error> {
         let policy = |provider: &Provider| rules.policy(provider);
-        let deadline = tokio::time::Instant::from_std(inbound.began) + rules.settings.upstream.timeouts.total.0;
+        let total = rules.settings.upstream.timeouts.total.0;
+        let total = inbound.hints.deadline.map_or(total, |wanted| wanted.min(total));
+        let deadline = tokio::time::Instant::from_std(inbound.began) + total;
         let errand = Errand {
             plan: &explanation.plan,
             request: &inbound.request,
@@ -154,6 +156,7 @@ impl Gateway {
             trail: draft.trail(),
             max_latency: inbound.hints.max_latency,
             deadline,
+            most_tries: inbound.hints.max_attempts,
             require_parameters: inbound.hints.require_parameters,
             hedge: &rules.settings.hedge,
             ceiling,

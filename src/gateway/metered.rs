@@ -122,7 +122,12 @@ impl Metered {
 
     /// The next chunk; `Ok(None)` once the answer is complete, with its usage settled. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Failure> {
-        let late = |_| Failure::new(FailureKind::Deadline, "the request took longer than `timeouts.total`");
+        let late = |_| {
+            Failure::new(
+                FailureKind::Deadline,
+                "the request took longer than `timeouts.total`, or than its caller gave it",
+            )
+        };
         match until(self.deadline, self.stream.next()).await.map_err(late).and_then(|result| result) {
             Ok(Some(chunk)) => {
                 self.assembly.push(&chunk);

@@ -122,6 +122,13 @@ impl Snapshot {
 
 /// The hints that decide who answers, as text. Two requests that may be answered by different models are not the same.
 fn routing(hints: &Hints) -> String {
-    let deciding = Hints { no_cache: false, explain: false, unknown: Vec::new(), ..hints.clone() };
+    let deciding = Hints {
+        no_cache: false,
+        explain: false,
+        unknown: Vec::new(),
+        tags: Vec::new(),
+        notes: Vec::new(),
+        ..hints.clone()
+    };
     if deciding == Hints::default() { String::new() } else { format!("{deciding:?}") }
 }

@@ -216,6 +216,18 @@ impl Record {
         self.tags.clone_from(&tenant.tags);
     }
 
+    /// Adds what this request is to be counted under to the tags of its key.
+    pub fn add_tags(&mut self, tags: &[String]) {
+        if tags.is_empty() {
+            return;
+        }
+        let mut all: Vec<&str> = self.tags.split(',').filter(|tag| !tag.is_empty()).collect();
+        all.extend(tags.iter().map(String::as_str));
+        all.sort_unstable();
+        all.dedup();
+        self.tags = all.join(",").into();
+    }
+
     /// Notes how it came, and which trace it belongs to.
     pub fn arrived(&mut self, arrival: &Arrival, telemetry: &Telemetry) {
         self.ingress = arrival.ingress;

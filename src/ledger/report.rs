@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use serde::ser::{Error, Serialize, SerializeMap, Serializer};
 
 use super::cell::{Cell, Facts, Labels};
+use super::forecast::Forecast;
 use super::latency::Latency;
 use super::usage::{Dimension, UsageQuery, rfc3339};
 use crate::catalog;
@@ -157,6 +158,9 @@ pub struct Report {
     pub rows: Vec<Line>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demo_total: Option<Totals>,
+    /// To the end of the month. Left out where nobody asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
 }
 
 impl Report {
@@ -199,6 +203,7 @@ impl Report {
             total: Totals::of(&total, Some(ratio(1.0, 1.0))),
             rows,
             demo_total: (demo.requests > 0).then(|| Totals::of(&demo, None)),
+            forecast: None,
         }
     }
 }

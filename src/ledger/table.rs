@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::compare::Comparison;
 use super::figures::{Style, bar, compact, grouped, money, paint, printable, time};
+use super::forecast::{Forecast, Method};
 use super::report::{Line, Report, Totals};
 use super::usage::Dimension;
 use crate::money::NanoUsd;
@@ -63,7 +64,9 @@ pub fn usage(report: &Report, group_by: &[Dimension], width: usize, color: bool)
         let saved = totals.saved_by_cache_usd + totals.saved_by_routing_usd;
         if saved == NanoUsd::ZERO { String::new() } else { money(saved) }
     }));
-    columns.push(figure("cost", 0, cost));
+    let mut costs = figure("cost", 0, cost);
+    costs.cells = aligned(&costs.cells);
+    columns.push(costs);
     let mut shares = figure("share", 1, |totals| totals.share.map(share).unwrap_or_default());
     shares.left = true;
     if let Some(total) = shares.cells.last_mut() {
@@ -118,17 +121,60 @@ fn none_if_zero(number: u64) -> String {
     if number == 0 { String::new() } else { grouped(number) }
 }
 
-/// A question mark for what is unknown: alone if nothing is known, behind the known part else.
+/// What is unknown says so: alone if nothing is known, behind the known part else.
 fn cost(totals: &Totals) -> String {
     match (totals.cost_usd, totals.unpriced_requests) {
-        (None, _) => "?".to_owned(),
+        (None, _) => "unknown".to_owned(),
         (Some(cost), 0) => money(cost),
-        (Some(cost), _) => format!("{} + ?", money(cost)),
+        (Some(cost), _) => format!("{} + unknown", money(cost)),
     }
+}
+
+/// An amount as reports write it.
+pub fn dollars(amount: NanoUsd) -> String {
+    money(amount)
+}
+
+/// Amounts with their points below each other, in a column that is flush right.
+pub fn aligned(amounts: &[String]) -> Vec<String> {
+    // What stands from the point on; a word has no point.
+    let fraction = |amount: &str| match amount.starts_with(['$', '-']) {
+        true => amount.find('.').map_or(0, |point| amount.chars().count() - point),
+        false => 0,
+    };
+    let widest = amounts.iter().map(|amount| fraction(amount)).max().unwrap_or(0);
+    let padded = amounts.iter().map(|amount| match amount.starts_with(['$', '-']) {
+        // A no-break space, for a table trims the others.
+        true => format!("{amount}{}", "\u{a0}".repeat(widest - fraction(amount))),
+        false => amount.clone(),
+    });
+    padded.collect()
 }
 
 fn share(share: f64) -> String {
     format!("{} {:>5.1}%", bar(share, BAR), share * 100.0)
+}
+
+/// A forecast in a line.
+pub fn foretold(forecast: &Forecast) -> String {
+    let Forecast { month, time_zone, month_to_date_usd, days, .. } = forecast;
+    let so_far = format!("{month} ({time_zone}): {} so far", money(*month_to_date_usd));
+    let ahead = match (forecast.expected_usd, forecast.low_usd, forecast.high_usd, &forecast.reason) {
+        (Some(expected), Some(low), Some(high), _) => {
+            let method = match forecast.method {
+                Some(Method::WeekdayMean) => "mean of each weekday",
+                _ => "mean of a day",
+            };
+            let [expected, low, high] = [expected, low, high].map(money);
+            format!("about {expected} at its end ({low} to {high}; {method} over {days} days)")
+        }
+        (.., reason) => format!("no forecast: {}", reason.as_deref().unwrap_or("nothing is known")),
+    };
+    let unpriced = match forecast.unpriced_requests {
+        0 => String::new(),
+        requests => format!("; {} requests without a known price come on top", grouped(requests)),
+    };
+    format!("{so_far}, {ahead}{unpriced}")
 }
 
 fn notes(report: &Report) -> Vec<String> {
@@ -141,7 +187,10 @@ fn notes(report: &Report) -> Vec<String> {
         ));
     }
     if total.unpriced_requests > 0 {
-        notes.push(format!("?: {} requests went to models without a known price", grouped(total.unpriced_requests)));
+        notes.push(format!(
+            "unknown: {} requests went to models without a known price; no amount contains them",
+            grouped(total.unpriced_requests)
+        ));
     }
     if total.estimated_usage_requests > 0 {
         let requests = grouped(total.estimated_usage_requests);
@@ -152,6 +201,9 @@ fn notes(report: &Report) -> Vec<String> {
             "{} requests were answered by the demo provider; no total counts them",
             grouped(demo.requests)
         ));
+    }
+    if let Some(forecast) = &report.forecast {
+        notes.push(foretold(forecast));
     }
     notes.push(format!("prices without a configured one are of {}", report.catalogue_date));
     notes
@@ -227,11 +279,11 @@ mod tests {
             "{text}"
         );
         assert!(lines[1].contains("groq") && lines[1].contains("$3.00") && lines[1].ends_with("75.0%"), "{text}");
-        assert!(lines[2].contains("$1.00 + ?"), "{text}");
-        assert!(lines[3].trim_end().ends_with('?') && lines[3].contains("new\u{b7}[31m"), "{text}");
+        assert!(lines[2].contains("$1.00 + unknown"), "{text}");
+        assert!(lines[3].trim_end().ends_with("unknown") && lines[3].contains("new\u{b7}[31m"), "{text}");
         assert!(lines[4].starts_with("demo (demo)"), "{text}");
         assert!(
-            lines[5].starts_with("total") && lines[5].contains("3,702") && lines[5].contains("$4.00 + ?"),
+            lines[5].starts_with("total") && lines[5].contains("3,702") && lines[5].contains("$4.00 + unknown"),
             "{text}"
         );
         assert!(text.contains("1,241 requests went to models without a known price"), "{text}");
@@ -254,6 +306,44 @@ mod tests {
         let (report, group_by) = report();
         assert!(!usage(&report, &group_by, 100, false).contains('\u{1b}'));
         assert!(usage(&report, &group_by, 100, true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn points_stand_below_each_other() {
+        let amounts = ["$1,234.50", "$0.0123", "$7", "unknown"].map(str::to_owned);
+        let aligned = aligned(&amounts);
+        let after = |amount: &String| amount.chars().rev().position(|c| c == '.');
+        assert_eq!((after(&aligned[0]), after(&aligned[1])), (Some(4), Some(4)));
+        assert_eq!((aligned[2].chars().count(), aligned[3].as_str()), ("$7".len() + 5, "unknown"));
+    }
+
+    #[test]
+    fn a_forecast_is_told_with_its_range_and_its_method() {
+        let mut forecast = Forecast {
+            month: "2026-11".to_owned(),
+            time_zone: "UTC".to_owned(),
+            month_to_date_usd: NanoUsd(20_000_000_000),
+            usd_per_day: Some(NanoUsd(1_000_000_000)),
+            expected_usd: Some(NanoUsd(30_000_000_000)),
+            low_usd: Some(NanoUsd(28_000_000_000)),
+            high_usd: Some(NanoUsd(32_000_000_000)),
+            method: Some(Method::WeekdayMean),
+            days: 28,
+            reason: None,
+            unpriced_requests: 0,
+        };
+        assert_eq!(
+            foretold(&forecast),
+            "2026-11 (UTC): $20.00 so far, about $30.00 at its end ($28.00 to $32.00; mean of each weekday over 28 days)"
+        );
+        forecast.expected_usd = None;
+        forecast.reason = Some("1 complete days are on record; a forecast needs 3".to_owned());
+        forecast.unpriced_requests = 2;
+        let text = foretold(&forecast);
+        assert!(
+            text.contains("no forecast: 1 complete") && text.contains("2 requests without a known price"),
+            "{text}"
+        );
     }
 
     #[test]

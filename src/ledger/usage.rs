@@ -125,6 +125,9 @@ pub struct UsageQuery {
     pub until_ms: Option<i64>,
     /// Rows of this key only.
     pub key: Option<String>,
+    pub team: Option<String>,
+    /// Rows that carry this tag, alone or among others.
+    pub tag: Option<String>,
 }
 
 impl UsageQuery {
@@ -147,7 +150,7 @@ impl UsageQuery {
             group_by: columns,
             since_ms: since.map(|text| moment(text, now_ms)).transpose()?,
             until_ms: until.map(|text| moment(text, now_ms)).transpose()?,
-            key: None,
+            ..Self::default()
         };
         match (query.since_ms, query.until_ms) {
             (Some(since), Some(until)) if since >= until => Err(BadQuery::Empty),
@@ -163,6 +166,8 @@ impl UsageQuery {
 
     pub fn shows(&self, labels: &Labels) -> bool {
         self.key.as_ref().is_none_or(|key| *key == labels.key)
+            && self.team.as_ref().is_none_or(|team| *team == labels.team)
+            && self.tag.as_ref().is_none_or(|tag| labels.tags.split(',').any(|other| other == tag))
     }
 
     pub fn by_hour(&self) -> bool {

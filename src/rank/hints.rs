@@ -45,6 +45,14 @@ pub struct Hints {
     /// OpenRouter's `provider.max_price`, USD per million tokens.
     pub max_prompt_price: Option<f64>,
     pub max_completion_price: Option<f64>,
+    /// Words for reports, beside those of the key.
+    pub tags: Vec<String>,
+    /// For the whole request; never longer than the configured time.
+    pub deadline: Option<Duration>,
+    /// Tries in all, on other models or the same; never more than configured.
+    pub max_attempts: Option<u32>,
+    /// Sentences for `x-stepwell-warnings`.
+    pub notes: Vec<String>,
     /// Hints that nobody knows, for `x-stepwell-warnings`.
     pub unknown: Vec<String>,
 }
@@ -115,6 +123,12 @@ impl Hints {
             _ => self.unknown.push(name),
         }
         Ok(())
+    }
+
+    /// Models that may be tried, of those that the configuration allows.
+    pub fn attempts(&self, configured: u32) -> usize {
+        let wanted = if self.no_fallbacks { 1 } else { self.max_attempts.unwrap_or(configured) };
+        wanted.min(configured).max(1) as usize
     }
 
     /// The value words a model that is named with `target` matches: its provider, or itself.

@@ -97,7 +97,7 @@ pub fn plan(question: &Question<'_>, vitals: impl Fn(&Target) -> Vitals) -> Plan
         weights,
         candidates: Vec::new(),
         excluded: Vec::new(),
-        max_attempts: if question.hints.no_fallbacks { 1 } else { question.max_attempts.max(1) as usize },
+        max_attempts: question.hints.attempts(question.max_attempts),
         relaxed: false,
         listed: question.selection.groups.len() > 1,
         balanced: false,

@@ -14,7 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["otlp", "rank"],
     &["dispatch"],
     &["config"],
-    &["gateway"],
+    &["gateway", "import"],
     &["operations"],
     &["store", "api"],
     &["app", "scripted"],

@@ -184,6 +184,8 @@ pub struct UsageReport {
     catalogue_date: String,
     total: AnyObject,
     rows: Vec<AnyObject>,
+    /// What the month will have cost, and by which method that was guessed.
+    forecast: AnyObject,
 }
 
 /// What the recorded traffic would have cost at every model with a price.
@@ -292,6 +294,7 @@ pub struct Ready {
 pub enum ReportFormat {
     Json,
     Csv,
+    Excel,
 }
 
 /// A key. Its secret is in the answer that makes or rotates it and nowhere else.

@@ -396,7 +396,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 fn any_query() -> impl Strategy<Value = UsageQuery> {
     let moment = || prop::option::of((-85 * HOUR_MS..HOUR_MS).prop_map(|offset| NOW + offset));
     (prop::sample::subsequence(Dimension::ALL.to_vec(), 0..=4), moment(), moment())
-        .prop_map(|(group_by, since_ms, until_ms)| UsageQuery { group_by, since_ms, until_ms, key: None })
+        .prop_map(|(group_by, since_ms, until_ms)| UsageQuery { group_by, since_ms, until_ms, ..UsageQuery::default() })
 }
 
 proptest! {
