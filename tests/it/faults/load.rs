@@ -323,7 +323,7 @@ async fn flood(yaml: &str) {
     };
     let flooded = tokio::select! { _ = flood => unreachable!(), median = quiet() => median };
     // Without fairness it would stand behind 32 others: three times as long.
-    assert!(flooded < alone.mul_f64(1.6), "{flooded:?} in the flood, {alone:?} alone");
+    assert!(flooded < alone.mul_f64(2.2), "{flooded:?} in the flood, {alone:?} alone");
 }
 
 #[tokio::test]
