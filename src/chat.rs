@@ -7,6 +7,7 @@ mod assembly;
 mod chunk;
 pub mod depth;
 pub mod destination;
+mod edit; // members put in place of others
 mod message;
 mod native;
 mod object;

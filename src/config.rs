@@ -12,6 +12,7 @@ mod clouds;
 mod collector;
 mod cors;
 mod detect;
+mod guards;
 mod interpolate;
 mod models;
 mod place;
@@ -23,6 +24,7 @@ mod settings;
 mod template;
 mod tenants;
 mod tls;
+mod transforms;
 pub mod tree;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod reply;
 pub mod snapshot;
 pub mod spending;
 pub mod terms;
+pub mod treatment;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +55,7 @@ use reply::Reply;
 use snapshot::Snapshot;
 use spending::Spending;
 use terms::Terms;
+use treatment::Foreseen;
 
 pub struct Gateway {
     rules: ArcSwap<Snapshot>,
@@ -152,7 +154,8 @@ impl Gateway {
             &rules.settings.telemetry,
         );
         let leaving = Leaving::new(draft.clone());
-        if let Err(error) = self.admit(&rules, &inbound, &draft) {
+        let treated = treatment::treat(&rules, &mut inbound, &draft);
+        if let Err(error) = treated.and_then(|()| self.admit(&rules, &inbound, &draft)) {
             leaving.stays();
             draft.refused(&error);
             return Err(error);
@@ -180,10 +183,11 @@ impl Gateway {
     }
 
     /// The decision without a call.
-    pub fn route(&self, inbound: &Inbound) -> Result<Explanation, Error> {
+    pub fn route(&self, mut inbound: Inbound) -> Result<Foreseen, Error> {
         let rules = self.rules();
-        let selection = self.select(&rules, inbound)?;
-        Ok(self.decide(&rules, inbound, &selection, None))
+        let guards = treatment::foresee(&rules, &mut inbound)?;
+        let selection = self.select(&rules, &inbound)?;
+        Ok(Foreseen { explanation: self.decide(&rules, &inbound, &selection, None), guards })
     }
 
     /// From the names in a request to the targets that this caller may have.
@@ -207,19 +211,19 @@ impl Gateway {
         let Some(key) = rules.cache_key(&inbound) else {
             draft.cache(CacheUse::Bypass);
             let source = self.fresh(rules, &inbound, &selection, draft, None).await?;
-            return Ok(Reply::own(source, draft.clone()));
+            return Reply::own(source, draft.clone(), &inbound);
         };
         if !inbound.refresh
             && let Some(entry) = cache.get(&key)
             // A reload may have taken the target away, or this caller may not have it: what it said is not served then.
             && selection.contains(&entry.provider, &entry.model)
         {
-            return Ok(Reply::hit(&entry, &inbound, draft));
+            return Reply::hit(&entry, &inbound, draft);
         }
         draft.cache(CacheUse::Miss);
         if !rules.settings.cache.coalesce || inbound.refresh {
             let source = self.fresh(rules, &inbound, &selection, draft, Some((key, cache))).await?;
-            return Ok(Reply::own(source, draft.clone()));
+            return Reply::own(source, draft.clone(), &inbound);
         }
         self.fly(rules, inbound, selection, draft, key, cache).await
     }
@@ -254,9 +258,9 @@ impl Gateway {
                 draft.change(|record| record.timing.upstream = Some(asked.elapsed()));
             }
             match result {
-                Ok(source) if leads => return Ok(Reply::leader(flight, source, draft.clone())),
+                Ok(source) if leads => return Reply::leader(flight, source, draft.clone(), &inbound),
                 Ok(source) => match Reply::follower(flight.clone(), source.clone(), draft.clone(), &inbound).await {
-                    Ok(reply) => return Ok(reply),
+                    Ok(reply) => return reply,
                     Err(failure) if round == 1 => return Err(cut(failure, source.facts())),
                     Err(_) => self.flights.leave(key, &flight),
                 },
@@ -307,6 +311,9 @@ impl Gateway {
             }
             vitals
         });
+        if let Some(treatment) = &inbound.treatment {
+            treatment.bar(&mut plan);
+        }
         if let Some(spending) = self.spending(rules, inbound) {
             spending.afford(&self.accounts, &mut plan);
         }

@@ -9,12 +9,15 @@ pub mod chat; // the OpenAI chat vocabulary
 pub mod resilience; // breaker, backoff, budgets: time is an argument
 pub mod telemetry; // names of metrics, the place of a request in a trace
 
+pub mod transform; // headers and members, set or removed
+
 pub mod catalog; // providers, models, prices, skills, speeds
 pub mod tenant; // who calls, and what they may do
 
 pub mod admission; // may it in, now: places, queues, early refusals
 pub mod cache; // identical requests are answered once
 pub mod classify; // a prompt's task
+pub mod guard; // what requests and answers may say
 pub mod ingress; // the other dialects that callers speak
 pub mod ledger; // every request, whatever its end
 pub mod meter; // tokens before, money after

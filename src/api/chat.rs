@@ -184,6 +184,7 @@ async fn heard(
         refresh: says("no-cache"),
         delivery: Arc::default(),
         arrival: arrival.clone(),
+        treatment: None,
     };
     Ok((inbound, writer, notes))
 }
@@ -298,6 +299,9 @@ fn respond(
         reply::Body::Stream(stream) => event_stream(sse::body(&head, stream, writer, options)),
     };
     describe(response.headers_mut(), &head, began, &warnings);
+    for transform in &head.changes {
+        transform.response.headers.apply(response.headers_mut());
+    }
     response
 }
 
@@ -326,6 +330,9 @@ fn describe(headers: &mut HeaderMap, head: &Head, began: Instant, warnings: &[St
     headers
         .insert(HeaderName::from_static("x-stepwell-response-time-ms"), HeaderValue::from(elapsed.as_millis() as u64));
     put(headers, "server-timing", &server_timing(&head.timing, elapsed));
+    if !head.guards.is_empty() {
+        put(headers, "x-stepwell-guards", &head.guards);
+    }
     if !warnings.is_empty() {
         // Some of them quote the caller: bounded, because clients and proxies refuse long headers.
         let text: String = warnings.join("; ").chars().take(MAX_WARNINGS).collect();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::gateway::error::{Error, SHED_RETRY};
+use crate::guard::Rejected;
 use crate::money::NanoUsd;
 use crate::provider::failure::{Failure, FailureKind};
 
@@ -136,7 +137,8 @@ impl From<&Error> for ApiError {
             Error::BadHint(bad) => api.param = Some(bad.hint.clone()),
             Error::UnknownModel(_) => api.param = Some("model".to_owned()),
             Error::ContextLength(_) => api.param = Some("messages".to_owned()),
-            Error::NoCandidate(_) => {}
+            Error::NoCandidate(_) | Error::Guarded { answer: true, .. } => {}
+            Error::Guarded { answer: false, .. } => api.param = Some("messages".to_owned()),
             Error::Shed(_) => api.retry_after_seconds = Some(ceil(SHED_RETRY)),
             Error::Forbidden(forbidden) => api.param = forbidden.param().map(str::to_owned),
             Error::Limited(limited) => {
@@ -242,6 +244,17 @@ pub fn interrupted(failure: &Failure, target: &str, request_id: &str) -> Value {
         "param": null,
         "code": "upstream_stream_interrupted",
         "stepwell": {"request_id": request_id, "kind": failure.kind.as_str()},
+    }})
+}
+
+/// The error event of a stream that a guard ends.
+pub fn guarded(rejected: &Rejected, request_id: &str) -> Value {
+    json!({"error": {
+        "message": format!("{rejected}; what was delivered is not the whole answer"),
+        "type": "invalid_request_error",
+        "param": null,
+        "code": "guard_rejected",
+        "stepwell": {"request_id": request_id},
     }})
 }
 

@@ -22,10 +22,10 @@ use crate::gateway::Gateway;
 pub async fn route(State(gateway): State<Arc<Gateway>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let result = async {
         let inbound = inbound(&gateway, &caller, &headers, body, Instant::now()).await?;
-        gateway.route(&inbound).map_err(ApiError::from)
+        gateway.route(inbound).map_err(ApiError::from)
     };
     match result.await {
-        Ok(explanation) => Json(explanation).into_response(),
+        Ok(foreseen) => Json(foreseen).into_response(),
         Err(error) => error.respond(request_id(&headers)),
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{ApiError, interrupted};
+use super::error::{ApiError, guarded, interrupted};
 use crate::chat::{Chunk, Usage};
 use crate::gateway::error::Error;
 use crate::gateway::inbound::Delivery;
@@ -168,9 +168,13 @@ fn events(
                     yield Bytes::from(out);
                     break;
                 }
-                Err(failure) => {
+                Err(cause) => {
                     // No `[DONE]` and no finish_reason after it: a cut stream must not look finished.
-                    yield broken(&mut *writer, &interrupted(&failure, &target, &options.request_id), &options);
+                    let error = match &cause {
+                        reply::Broken::Upstream(failure) => interrupted(failure, &target, &options.request_id),
+                        reply::Broken::Guarded(rejected) => guarded(rejected, &options.request_id),
+                    };
+                    yield broken(&mut *writer, &error, &options);
                     break;
                 }
             }

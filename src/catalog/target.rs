@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
 use super::{Fault, Identity, Model};
+use crate::transform::Transform;
 
 /// `provider/model`. The provider's name has no slash; the model's id may have several.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,6 +136,8 @@ pub struct Provider {
     pub insecure_tls: bool,
     /// Trouble that the demo provider makes on purpose.
     pub fault: Option<Fault>,
+    /// What is changed of requests to it, and of its answers.
+    pub transform: Option<Arc<Transform>>,
 }
 
 impl Provider {
@@ -155,10 +158,12 @@ impl Provider {
             preset: None,
             insecure_tls: false,
             fault: None,
+            transform: None,
         }
     }
 
-    /// Everything that must not be repeated to anybody: the key, what an identity keeps, and headers and query parameters named like one.
+    /// Everything that must not be repeated to anybody: the key, what an identity keeps, headers and
+    /// query parameters named like one, and headers that a transformation sets.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         /// Shorter values are placeholders such as `none`; replacing them would garble every message.
         const SHORTEST: usize = 6;
@@ -170,7 +175,9 @@ impl Provider {
         let key = self.api_key.as_ref().map(|key| key.expose_secret());
         let kept = self.identity.iter().flat_map(Identity::secrets);
         let written = written.map(|(_, value)| value.as_str());
-        key.into_iter().chain(kept).chain(written).filter(|secret| secret.len() >= SHORTEST)
+        let set = self.transform.iter().flat_map(|transform| &transform.request.headers.set);
+        let set = set.filter_map(|(_, value)| value.to_str().ok());
+        key.into_iter().chain(kept).chain(written).chain(set).filter(|secret| secret.len() >= SHORTEST)
     }
 
     /// Below it `/models` lists the models. Cohere lists them in its first version only, Ollama where it speaks OpenAI.
@@ -213,6 +220,7 @@ impl fmt::Debug for Provider {
             .field("preset", &self.preset)
             .field("insecure_tls", &self.insecure_tls)
             .field("fault", &self.fault)
+            .field("transform", &self.transform)
             .finish()
     }
 }

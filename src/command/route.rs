@@ -44,13 +44,18 @@ pub fn run(prompt: &str, config: Option<&Path>, model: &str, hints: &[String], a
         refresh: false,
         delivery: std::sync::Arc::default(),
         arrival: Default::default(),
+        treatment: None,
     };
-    let explanation = gateway.route(&inbound).map_err(|error: Error| Exit::new(Exit::FAILED, error.to_string()))?;
+    let foreseen = gateway.route(inbound).map_err(|error: Error| Exit::new(Exit::FAILED, error.to_string()))?;
     if as_json {
-        let text = serde_json::to_string_pretty(&explanation).map_err(anyhow::Error::from)?;
+        let text = serde_json::to_string_pretty(&foreseen).map_err(anyhow::Error::from)?;
         return print(&text);
     }
-    print(&text(&explanation, terminal_width()))
+    let mut shown = text(&foreseen.explanation, terminal_width());
+    for hit in foreseen.guards.iter().flatten() {
+        shown.push_str(&format!("guard     {} ({}): {}\n", hit.guard, hit.action.as_str(), hit.count));
+    }
+    print(&shown)
 }
 
 fn parse(hints: &[String]) -> Result<Hints, Exit> {

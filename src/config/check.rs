@@ -3,12 +3,14 @@
 use jiff::civil::Date;
 
 use super::collector;
+use super::guards;
 use super::problem::closest;
 use super::providers::{self, Surroundings};
 use super::reader::{Item, Section};
 use super::sections;
-use super::settings::{Settings, Upstream};
+use super::settings::{Settings, Transforms, Upstream};
 use super::tenants;
+use crate::guard::Guards;
 use crate::rank::select::BUILT_IN;
 use crate::tenant;
 
@@ -63,7 +65,10 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
-    settings.tenants = tenants(&mut file, &settings, &broken);
+    let mut transforms = Transforms::default();
+    settings.tenants = tenants(&mut file, &settings, &broken, &mut transforms);
+    settings.transforms = transforms;
+    settings.guards = guards(&mut file, &settings, &broken);
     let from_env = || collector::from_env(env);
     let written = file.section("telemetry").map(|section| collector::telemetry(section, env));
     settings.telemetry = written.unwrap_or_else(from_env);
@@ -71,7 +76,23 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings
 }
 
-fn tenants(file: &mut Section<'_>, settings: &Settings, broken: &[&str]) -> tenant::settings::Settings {
+fn guards(file: &mut Section<'_>, settings: &Settings, broken: &[&str]) -> Guards {
+    let Some(item) = file.get("guards") else { return Guards::default() };
+    let tenants = &settings.tenants;
+    let names = guards::Names {
+        tiers: tenants.tiers.keys().map(String::as_str).collect(),
+        teams: tenants.teams.keys().map(String::as_str).collect(),
+        providers: settings.providers.iter().map(|provider| &*provider.name).chain(broken.iter().copied()).collect(),
+    };
+    guards::guards(&item, &names)
+}
+
+fn tenants(
+    file: &mut Section<'_>,
+    settings: &Settings,
+    broken: &[&str],
+    transforms: &mut Transforms,
+) -> tenant::settings::Settings {
     let known = |item: &Item<'_>, name: &str| {
         let is_alias = BUILT_IN.iter().any(|(alias, _)| *alias == name) || settings.routing.aliases.contains_key(name);
         let is_model = settings.targets.iter().any(|target| target.model.id == name);
@@ -79,13 +100,13 @@ fn tenants(file: &mut Section<'_>, settings: &Settings, broken: &[&str]) -> tena
             match_target(item, name, settings, broken);
         }
     };
-    let by_name = |item: Option<Item<'_>>, what: &str| {
-        item.map(|item| tenants::limits_by_name(&item, what, &known)).unwrap_or_default()
+    let by_name = |item: Option<Item<'_>>, what: &str, transforms| {
+        item.map(|item| tenants::limits_by_name(&item, what, &known, transforms)).unwrap_or_default()
     };
     let mut read = tenant::settings::Settings {
         auth: file.section("auth").map(tenants::auth).unwrap_or_default(),
-        tiers: by_name(file.get("tiers"), "a map of tiers"),
-        teams: by_name(file.get("teams"), "a map of teams"),
+        tiers: by_name(file.get("tiers"), "a map of tiers", &mut transforms.tiers),
+        teams: by_name(file.get("teams"), "a map of teams", &mut transforms.teams),
         ..Default::default()
     };
     let tiers: Vec<&str> = read.tiers.keys().map(String::as_str).collect();

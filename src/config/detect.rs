@@ -131,6 +131,8 @@ impl Settings {
             logging: Default::default(),
             tenants: Default::default(),
             telemetry: Default::default(),
+            guards: Default::default(),
+            transforms: Default::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::reader::{Item, Section, set};
 use super::sections;
 use super::settings::Upstream;
 use super::tree::Entry;
-use super::{clouds, models};
+use super::{clouds, models, transforms};
 use crate::catalog::{Auth, Fault, Format, Model, Preset, Provider, Shelf, Target, presets};
 
 /// What a provider's entry is read against.
@@ -220,6 +220,7 @@ fn finish(
     set(&mut provider.priority, section.count("priority", 0..=1_000_000).map(|count| count.0 as u32));
     set(&mut provider.weight, section.count("weight", 0..=1_000_000).map(|count| count.0 as u32));
     provider.max_concurrency = section.count("max_concurrency", 1..=100_000).map(|count| count.0 as usize);
+    provider.transform = section.section("transform").map(transforms::of_provider).map(Arc::new);
     provider.headers = section.get("headers").map(|item| headers(&item)).unwrap_or_default();
     let upstream = ["breaker", "retry", "timeouts"].iter().any(|key| section.has(key));
     let upstream = Some(sections::upstream(&mut section, around.upstream)).filter(|_| upstream);

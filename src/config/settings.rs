@@ -12,8 +12,9 @@ use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
 use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
+use crate::transform::Transform;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, rank, telemetry, tenant};
+use crate::{admission, cache, classify, guard, rank, telemetry, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -41,6 +42,23 @@ pub struct Settings {
     /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
     pub tenants: tenant::settings::Settings,
     pub telemetry: telemetry::settings::Settings,
+    /// What requests and answers may say: `guards`.
+    pub guards: guard::Guards,
+    /// What is changed of them for a tier or a team; [`Provider::transform`] has what is for a provider.
+    pub transforms: Transforms,
+}
+
+/// Transformations by the name of a tier or a team.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transforms {
+    pub tiers: BTreeMap<String, Arc<Transform>>,
+    pub teams: BTreeMap<String, Arc<Transform>>,
+}
+
+impl Transforms {
+    pub fn is_empty(&self) -> bool {
+        self.tiers.is_empty() && self.teams.is_empty()
+    }
 }
 
 /// How a provider is treated: when to give up, when to try again, when to leave it alone.

@@ -1,6 +1,7 @@
 //! The sections about callers: `auth`, `tiers`, `teams`, `budgets`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -9,6 +10,7 @@ use super::reader::{Item, Section, set};
 use super::sections;
 use crate::money::NanoUsd;
 use crate::tenant::settings::{AtLimit, Auth, Budget, Budgets, Jwt, Limits, Metrics, Required, Window};
+use crate::transform::Transform;
 use crate::units::Span;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -77,11 +79,19 @@ fn jwt(mut section: Section<'_>) -> Option<Jwt> {
     Some(jwt)
 }
 
-/// `tiers` or `teams`: limits by name.
-pub(super) fn limits_by_name(item: &Item<'_>, what: &str, known: Known<'_>) -> BTreeMap<String, Limits> {
+/// `tiers` or `teams`: limits by name, and what is changed of requests and answers.
+pub(super) fn limits_by_name(
+    item: &Item<'_>,
+    what: &str,
+    known: Known<'_>,
+    transforms: &mut BTreeMap<String, Arc<Transform>>,
+) -> BTreeMap<String, Limits> {
     let mut all = BTreeMap::new();
     for (entry, item) in item.named(what) {
-        if let Some(section) = item.section() {
+        if let Some(mut section) = item.section() {
+            if let Some(section) = section.section("transform") {
+                transforms.insert(entry.key.clone(), Arc::new(super::transforms::of_callers(section)));
+            }
             all.insert(entry.key.clone(), limits(section, known));
         }
     }

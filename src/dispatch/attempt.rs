@@ -16,6 +16,7 @@ use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::headroom::Headroom;
 use crate::provider::transport::{Dial, Incoming, Transport};
 use crate::telemetry::trace::{SpanId, Trace};
+use crate::transform::Headers;
 
 /// Enough of an error answer to read its reason.
 const ERROR_BYTES: usize = 64 << 10;
@@ -71,6 +72,8 @@ pub struct Question<'a> {
     pub limits: Limits,
     /// The trace that the request belongs to, and this try's span in it.
     pub trace: Option<(&'a Trace, Option<SpanId>)>,
+    /// Changes to headers for the caller's sake; those for the provider's come after them.
+    pub headers: &'a [&'a Headers],
 }
 
 /// Sends `request` to `target`. Dropping the future closes the connection.
@@ -90,7 +93,7 @@ async fn exchange(
     question: Question<'_>,
     heard: &mut Heard,
 ) -> Result<Answer, Failure> {
-    let Question { policy, request, task, limits, trace } = question;
+    let Question { policy, request, task, limits, trace, headers } = question;
     let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
         Some(embed) => adapter.encode_embed(request, embed, target),
@@ -108,6 +111,16 @@ async fn exchange(
         return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
     }
     heard.warnings.append(&mut outgoing.warnings);
+    // Before it is signed.
+    headers.iter().for_each(|changes| changes.apply(&mut outgoing.headers));
+    if let Some(transform) = &target.provider.transform {
+        transform.request.headers.apply(&mut outgoing.headers);
+        let body = &transform.request.body;
+        // Vectors have members of their own.
+        if let Some(changed) = Some(body).filter(|body| !body.is_none() && request.embed.is_none()) {
+            outgoing.body = changed.applied(&outgoing.body).map_or(outgoing.body, Bytes::from);
+        }
+    }
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(limits.late(), format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;

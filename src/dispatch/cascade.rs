@@ -22,6 +22,7 @@ use crate::provider::transport::Transport;
 use crate::rank::plan::{Candidate, Plan};
 use crate::resilience::backoff::{self, Budget};
 use crate::telemetry::metric::Metric;
+use crate::transform::Headers;
 
 /// Until the first token while another candidate is left (DESIGN section 10).
 const SOFT_FIRST_TOKEN: Duration = Duration::from_secs(10);
@@ -42,6 +43,10 @@ pub struct Dispatcher {
 pub struct Errand<'a> {
     pub plan: &'a Plan,
     pub request: &'a Request,
+    /// What goes to a provider of this name instead of the request.
+    pub variants: &'a [(Arc<str>, Request)],
+    /// Changes to headers, whoever is asked.
+    pub headers: &'a [&'a Headers],
     pub task: &'a str,
     pub policy: &'a (dyn Fn(&Provider) -> &'a Policy + Send + Sync),
     pub trail: &'a Trail,
@@ -257,7 +262,10 @@ impl Dispatcher {
         let mut trying = errand.trail.begin(&candidate.target, ticket.started);
         let mut heard = Heard::default();
         let trace = errand.trail.trace().map(|trace| (&**trace, trying.span));
-        let question = Question { policy, request: errand.request, task: errand.task, limits, trace };
+        let provider = &candidate.target.provider.name;
+        let variant = errand.variants.iter().find(|(name, _)| name == provider);
+        let request = variant.map_or(errand.request, |(_, variant)| variant);
+        let question = Question { policy, request, task: errand.task, limits, trace, headers: errand.headers };
         let result = attempt(&self.transport, &candidate.target, question, &mut heard).await;
         let now = Instant::now();
         ticket.headroom(now.into_std(), &heard.headroom);

@@ -10,6 +10,7 @@ use crate::admission::rate::Limited;
 use crate::catalog::TargetId;
 use crate::chat::Invalid;
 use crate::dispatch::trail::Attempt;
+use crate::guard::Rejected;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::rank::explain::Explanation;
 use crate::rank::hints::BadHint;
@@ -39,6 +40,9 @@ pub enum Error {
     /// Refused for who asks.
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
+    /// A guard refuses the request, or holds its answer back.
+    #[error("{}{rejected}", if *answer { "the answer is held back: " } else { "" })]
+    Guarded { rejected: Rejected, answer: bool },
     /// One of the caller's limits is reached.
     #[error("{0}")]
     Limited(Limited),
@@ -75,7 +79,8 @@ impl Error {
         match self {
             Self::Invalid(_) | Self::BadHint(_) | Self::ContextLength(_) => 400,
             Self::UnknownModel(_) => 404,
-            Self::NoCandidate(_) => 422,
+            Self::NoCandidate(_) | Self::Guarded { answer: true, .. } => 422,
+            Self::Guarded { answer: false, .. } => 400,
             Self::Forbidden(_) => 403,
             Self::Limited(_) | Self::Budget { .. } | Self::Shed(Shed::Greedy) => 429,
             Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) | Self::Unavailable { .. } => {
@@ -113,6 +118,7 @@ impl Error {
             Self::NoCandidate(_) => "no_candidate",
             Self::ContextLength(_) => "context_length_exceeded",
             Self::Forbidden(forbidden) => forbidden.code(),
+            Self::Guarded { .. } => "guard_rejected",
             Self::Limited(_) => "rate_limit_exceeded",
             Self::Budget { .. } => "insufficient_quota",
             Self::Shed(Shed::Greedy) => "too_many_concurrent_requests",

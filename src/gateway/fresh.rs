@@ -11,6 +11,7 @@ use super::inbound::Inbound;
 use super::metered::Metered;
 use super::snapshot::Snapshot;
 use super::spending::Held;
+use super::treatment::Treatment;
 use crate::admission::lobby::Stay;
 use crate::cache::Cache;
 use crate::cache::key::Key;
@@ -148,9 +149,13 @@ impl Gateway {
         let total = rules.settings.upstream.timeouts.total.0;
         let total = inbound.hints.deadline.map_or(total, |wanted| wanted.min(total));
         let deadline = tokio::time::Instant::from_std(inbound.began) + total;
+        let treatment = inbound.treatment.as_deref();
+        let headers = treatment.map(Treatment::request_headers).unwrap_or_default();
         let errand = Errand {
             plan: &explanation.plan,
             request: &inbound.request,
+            variants: treatment.map(Treatment::variants).unwrap_or_default(),
+            headers: &headers,
             task: explanation.task.name.as_str(),
             policy: &policy,
             trail: draft.trail(),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::treatment::Treatment;
 use crate::admission::Caller;
 use crate::admission::rate::Headrooms;
 use crate::chat::Request;
@@ -31,6 +32,8 @@ pub struct Inbound {
     /// Whom fairness counts this request for.
     pub caller: Caller,
     pub arrival: Arrival,
+    /// What transformations and guards have to do with it; filled in on the way.
+    pub treatment: Option<Arc<Treatment>>,
 }
 
 /// What the caller has been told before there was an answer. Decides what a row says about a request that gets none.

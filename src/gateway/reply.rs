@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::draft::Draft;
+use super::error::Error;
 use super::flight::{Flight, SharedSource, Source};
 use super::inbound::Inbound;
 use super::metered::{Facts, Metered};
+use super::treatment::Dressing;
 use crate::cache::Entry;
 use crate::chat::{Chunk, Response, Usage, replay};
+use crate::guard::Rejected;
 use crate::ledger::record::{CacheUse, Status};
 use crate::ledger::timing::Timing;
 use crate::money::NanoUsd;
 use crate::provider::failure::Failure;
 use crate::rank::explain::Explanation;
+use crate::transform::Transform;
 
 pub struct Reply {
     pub head: Head,
@@ -40,6 +44,10 @@ pub struct Head {
     pub warnings: Vec<String>,
     pub explanation: Option<Arc<Explanation>>,
     pub timing: Timing,
+    /// Whose changes to headers of the answer are to be made, in this order.
+    pub changes: Vec<Arc<Transform>>,
+    /// What guards found so far, as names and counts.
+    pub guards: String,
 }
 
 pub enum Body {
@@ -51,6 +59,9 @@ pub enum Body {
 /// The chunks of one reply.
 pub struct ReplyStream {
     feed: Feed,
+    /// What is done to each chunk, and those that are done.
+    dressing: Option<Box<Dressing>>,
+    passed: VecDeque<Arc<Chunk>>,
     usage: Option<Usage>,
     over: bool,
     draft: Arc<Draft>,
@@ -71,28 +82,47 @@ enum Feed {
 
 impl Reply {
     /// An answer that nobody shares.
-    pub fn own(source: Source, draft: Arc<Draft>) -> Self {
+    ///
+    /// # Errors
+    /// A guard holds it back; so with the others.
+    pub fn own(source: Source, draft: Arc<Draft>, inbound: &Inbound) -> Result<Self, Error> {
         match source {
-            Source::Whole { facts, response } => {
-                let head = Head::of(&facts, &draft);
-                draft.ended(Status::Completed, 200, None);
-                Self { head, body: Body::Whole(response) }
-            }
+            Source::Whole { facts, response } => Self::whole(Head::of(&facts, &draft), response, &draft, inbound),
             Source::Stream(metered) => {
                 let head = Head::of(&metered.facts, &draft);
-                Self { head, body: stream(Feed::Own(metered), None, draft) }
+                Ok(Self::streamed(head, Feed::Own(metered), draft, inbound))
             }
         }
     }
 
     /// The reply of the request that started a flight.
-    pub fn leader(flight: Arc<Flight>, source: Arc<SharedSource>, draft: Arc<Draft>) -> Self {
+    pub fn leader(
+        flight: Arc<Flight>,
+        source: Arc<SharedSource>,
+        draft: Arc<Draft>,
+        inbound: &Inbound,
+    ) -> Result<Self, Error> {
         let head = Head::of(source.facts(), &draft);
         if let SharedSource::Whole { response, .. } = &*source {
-            draft.ended(Status::Completed, 200, None);
-            return Self { head, body: Body::Whole(response.clone()) };
+            return Self::whole(head, response.clone(), &draft, inbound);
         }
-        Self { head, body: stream(Feed::Shared { _flight: flight, source, index: 0, follows: false }, None, draft) }
+        let feed = Feed::Shared { _flight: flight, source, index: 0, follows: false };
+        Ok(Self::streamed(head, feed, draft, inbound))
+    }
+
+    fn whole(mut head: Head, response: Arc<Response>, draft: &Arc<Draft>, inbound: &Inbound) -> Result<Self, Error> {
+        let response = dressed(&mut head, response, draft, inbound)?;
+        draft.ended(Status::Completed, 200, None);
+        Ok(Self { head, body: Body::Whole(response) })
+    }
+
+    fn streamed(mut head: Head, feed: Feed, draft: Arc<Draft>, inbound: &Inbound) -> Self {
+        let dressing = inbound.treatment.as_ref().map(|treatment| treatment.of_answer(&head.provider));
+        if let Some(dressing) = &dressing {
+            dressing.head(&mut head);
+        }
+        let dressing = dressing.filter(|dressing| !dressing.is_none()).map(Box::new);
+        Self { head, body: stream(feed, dressing, None, draft) }
     }
 
     /// The reply of a request that joined a flight: the answer costs it nothing.
@@ -102,7 +132,7 @@ impl Reply {
         source: Arc<SharedSource>,
         draft: Arc<Draft>,
         inbound: &Inbound,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Result<Self, Error>, Failure> {
         let facts = source.facts();
         draft.decided(&facts.explanation);
         draft.cache(CacheUse::Coalesced);
@@ -113,7 +143,7 @@ impl Reply {
             SharedSource::Whole { response, .. } => response.clone(),
             SharedSource::Stream(_) if inbound.request.stream => {
                 let feed = Feed::Shared { _flight: flight, source, index: 0, follows: true };
-                return Ok(Self { head, body: stream(feed, None, draft) });
+                return Ok(Ok(Self::streamed(head, feed, draft, inbound)));
             }
             SharedSource::Stream(broadcast) => {
                 let asked = Instant::now();
@@ -128,7 +158,7 @@ impl Reply {
     }
 
     /// A stored answer.
-    pub fn hit(entry: &Arc<Entry>, inbound: &Inbound, draft: &Arc<Draft>) -> Self {
+    pub fn hit(entry: &Arc<Entry>, inbound: &Inbound, draft: &Arc<Draft>) -> Result<Self, Error> {
         draft.change(|record| {
             record.cache = CacheUse::Hit;
             record.task = entry.task.clone();
@@ -153,24 +183,51 @@ impl Reply {
             warnings: Vec::new(),
             explanation: None,
             timing: draft.ready(),
+            changes: Vec::new(),
+            guards: String::new(),
         };
         Self::copied(head, &entry.response, inbound, draft.clone())
     }
 
     /// An answer that exists already, in the shape that was asked for, at no cost.
-    fn copied(head: Head, response: &Response, inbound: &Inbound, draft: Arc<Draft>) -> Self {
+    fn copied(mut head: Head, response: &Response, inbound: &Inbound, draft: Arc<Draft>) -> Result<Self, Error> {
         let usage = response.usage.clone().map(|usage| Usage { cost: Some(NanoUsd::ZERO), ..usage });
+        let response = Arc::new(Response { usage: usage.clone(), ..response.clone() });
+        let response = dressed(&mut head, response, &draft, inbound)?;
         if inbound.request.stream {
-            let feed = Feed::Replay(replay(response).into());
-            return Self { head, body: stream(feed, usage, draft) };
+            let feed = Feed::Replay(replay(&response).into());
+            return Ok(Self { head, body: stream(feed, None, usage, draft) });
         }
         draft.ended(Status::Completed, 200, None);
-        Self { head, body: Body::Whole(Arc::new(Response { usage, ..response.clone() })) }
+        Ok(Self { head, body: Body::Whole(response) })
     }
 }
 
-fn stream(feed: Feed, usage: Option<Usage>, draft: Arc<Draft>) -> Body {
-    Body::Stream(Box::new(ReplyStream { feed, usage, over: false, draft }))
+/// A whole answer as this caller is to get it.
+fn dressed(head: &mut Head, response: Arc<Response>, draft: &Draft, inbound: &Inbound) -> Result<Arc<Response>, Error> {
+    let Some(treatment) = &inbound.treatment else { return Ok(response) };
+    let mut dressing = treatment.of_answer(&head.provider);
+    let mut result = Ok(response);
+    if !dressing.is_none() {
+        result = result.and_then(|response| {
+            let mut own = Arc::unwrap_or_clone(response);
+            dressing.whole(&mut own).map(|()| Arc::new(own))
+        });
+        draft.change(|record| record.guards = dressing.tally().to_string());
+    }
+    dressing.head(head);
+    result.map_err(|rejected| Error::Guarded { rejected, answer: true })
+}
+
+fn stream(feed: Feed, dressing: Option<Box<Dressing>>, usage: Option<Usage>, draft: Arc<Draft>) -> Body {
+    Body::Stream(Box::new(ReplyStream { feed, dressing, passed: VecDeque::new(), usage, over: false, draft }))
+}
+
+/// Why a stream ended before its end.
+#[derive(Debug)]
+pub enum Broken {
+    Upstream(Failure),
+    Guarded(Rejected),
 }
 
 /// Tokens that were not paid for a second time.
@@ -211,13 +268,43 @@ impl Head {
             warnings,
             explanation: Some(explanation.clone()),
             timing: draft.ready(),
+            changes: Vec::new(),
+            guards: String::new(),
         }
     }
 }
 
 impl ReplyStream {
     /// The next chunk; `Ok(None)` once the answer is complete and its row is written. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<Arc<Chunk>>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<Arc<Chunk>>, Broken> {
+        loop {
+            if let Some(chunk) = self.passed.pop_front() {
+                return Ok(Some(chunk));
+            }
+            let next = self.undressed().await.map_err(Broken::Upstream)?;
+            let (Some(dressing), Some(chunk)) = (&mut self.dressing, &next) else { return Ok(next) };
+            let mut passed = Vec::with_capacity(2);
+            let result = dressing.chunk(chunk, &mut passed);
+            if let Err(rejected) = result {
+                self.over = true;
+                // Whoever drives the upstream alone closes it with this, and settles what it cost.
+                self.feed = Feed::Replay(VecDeque::new());
+                self.note();
+                self.draft.close(Status::Interrupted, 200, Some("guard_rejected"));
+                return Err(Broken::Guarded(rejected));
+            }
+            self.passed.extend(passed.into_iter().map(Arc::new));
+        }
+    }
+
+    /// Puts into the row what guards found.
+    fn note(&self) {
+        if let Some(dressing) = &self.dressing {
+            self.draft.change(|record| record.guards = dressing.tally().to_string());
+        }
+    }
+
+    async fn undressed(&mut self) -> Result<Option<Arc<Chunk>>, Failure> {
         if self.over {
             return Ok(None);
         }
@@ -235,11 +322,13 @@ impl ReplyStream {
             Ok(Some(_)) => {}
             Ok(None) => {
                 self.over = true;
+                self.note();
                 self.take_usage();
                 self.draft.ended(Status::Completed, 200, None);
             }
             Err(failure) => {
                 self.over = true;
+                self.note();
                 self.draft.ended(Status::Interrupted, 200, Some(failure.kind.as_str()));
             }
         }
@@ -279,6 +368,7 @@ impl ReplyStream {
 impl Drop for ReplyStream {
     fn drop(&mut self) {
         if !self.over {
+            self.note();
             self.draft.close(Status::ClientClosed, 499, Some("client_closed_request"));
         }
     }

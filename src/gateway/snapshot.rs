@@ -26,6 +26,10 @@ pub struct Snapshot {
     pub tasks: HashMap<String, TaskRule>,
     /// Budgets of providers.
     pub provider_budgets: Arc<[(Arc<str>, Vec<Allotment>)]>,
+    /// Some configured transformation or guard may concern a request or its answer.
+    pub treats: bool,
+    /// Providers that guards for requests name.
+    pub guarded_providers: Vec<Arc<str>>,
     policies: HashMap<Arc<str>, Policy>,
     /// For a provider of other rules: never met today, and no reason to panic tomorrow.
     usual: Policy,
@@ -68,12 +72,20 @@ impl Snapshot {
         let usual = policy(&settings.upstream);
         let named = |provider: &Arc<Provider>| (provider.name.clone(), policy(settings.upstream(&provider.name)));
         let policies = settings.providers.iter().map(named).collect();
+        let mut guarded_providers: Vec<Arc<str>> = settings.guards.providers().map(Arc::from).collect();
+        guarded_providers.sort_unstable();
+        guarded_providers.dedup();
+        let treats = !settings.guards.is_empty()
+            || !settings.transforms.is_empty()
+            || settings.providers.iter().any(|provider| provider.transform.is_some());
         Ok(Self {
             settings: Arc::new(settings),
             index,
             classifier,
             tasks,
             provider_budgets,
+            treats,
+            guarded_providers,
             policies,
             usual,
             version,
@@ -116,7 +128,11 @@ impl Snapshot {
         // A key that may not have every model shares nothing: another one's answer may come from one of those.
         let shares = rules.share_between_keys && Terms::of(self, &inbound.tenant).is_ok_and(|terms| terms.are_open());
         let partition = if shares { "" } else { &*inbound.partition };
-        Some(key::key(request, partition, &routing(&inbound.hints)))
+        let mut routing = routing(&inbound.hints);
+        if let Some(treatment) = &inbound.treatment {
+            routing.push_str(&treatment.mark());
+        }
+        Some(key::key(request, partition, &routing))
     }
 }
 

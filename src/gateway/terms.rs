@@ -71,6 +71,11 @@ impl<'r> Terms<'r> {
         Ok(Self { rules, tenant, tier, team: team.map(|(name, limits)| (name.as_str(), limits)) })
     }
 
+    /// The tier and the team in force.
+    pub fn names(&self) -> (Option<&'r str>, Option<&'r str>) {
+        (self.tier.map(|(name, _)| name), self.team.map(|(name, _)| name))
+    }
+
     /// Whose limits they are, for messages, and the limits.
     fn layers(&self) -> impl Iterator<Item = (&'static str, &str, &Limits)> {
         let key = self.tenant.name.as_deref().map(|name| ("key", name, &self.tenant.limits));

@@ -194,6 +194,8 @@ pub struct Record {
     pub trace: Option<Arc<Trace>>,
     pub timing: Timing,
     pub answered: Option<Box<Answered>>,
+    /// What guards found, as names and counts (`mail=2`); empty for nothing.
+    pub guards: String,
 }
 
 /// How a request came, known before it is read.
@@ -274,6 +276,7 @@ impl Record {
             trace: None,
             timing: Timing::default(),
             answered: None,
+            guards: String::new(),
         }
     }
 }

@@ -49,6 +49,9 @@ pub struct Row {
     /// The trace that it belongs to, in 32 hexadecimal digits; left out if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// What guards found, as names and counts (`mail=2`); left out if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<String>,
     /// The shape of `POST /v1/route`. Left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<RawValue>>,
@@ -96,6 +99,7 @@ impl Row {
             total_ms: record.total_ms,
             reason: record.reason.clone(),
             trace_id: record.trace.as_ref().map(|trace| trace.id.to_string()),
+            guards: Some(record.guards.clone()).filter(|guards| !guards.is_empty()),
             decision: None,
         }
     }

@@ -52,6 +52,8 @@ pub enum Reason {
     Budget(Arc<Overdrawn>),
     /// It could for this one, but not for the first choice, and is set to refuse then.
     BudgetRefuses,
+    /// A guard keeps the request from this provider.
+    Guard(Arc<str>),
 }
 
 impl Reason {
@@ -94,6 +96,7 @@ impl Reason {
             Self::Full { learned: false, .. } => "max_concurrency",
             Self::Full { learned: true, .. } => "learned_concurrency",
             Self::Budget(_) | Self::BudgetRefuses => "budget",
+            Self::Guard(_) => "guard",
         }
     }
 }
@@ -138,6 +141,7 @@ impl fmt::Display for Reason {
             Self::BudgetRefuses => {
                 write!(f, "a budget cannot pay for the first choice, and is set to refuse then (`at_limit: reject`)")
             }
+            Self::Guard(name) => write!(f, "the guard `{name}` keeps this request from the provider"),
             Self::Full { limit, learned: true } => {
                 write!(f, "the provider refused more than about {limit} requests at once")
             }

@@ -112,6 +112,9 @@ metrics! {
     BudgetRemaining, "stepwell_budget_remaining_usd", Gauge, ["scope", "name", "period"],
         "What is left of it, requests under way counted at their worst.";
 
+    GuardHits, "stepwell_guard_hits_total", Counter, ["guard", "action", "direction"],
+        "What guards found in requests and answers.";
+
     Attempts, "stepwell_attempts_total", Counter, ["provider", "model", "outcome"],
         "Tries at targets: `answered`, or the kind of failure.";
     AttemptFailures, "stepwell_attempt_failures_total", Counter, ["provider", "kind"],

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["money", "units"],
     &["chat", "resilience", "telemetry"],
+    &["transform"],
     &["catalog", "tenant"],
-    &["admission", "classify", "meter", "cache", "ledger", "ingress"],
+    &["admission", "classify", "guard", "meter", "cache", "ledger", "ingress"],
     &["provider"],
     &["otlp", "rank"],
     &["dispatch"],

@@ -17,7 +17,7 @@ const PER_STATEMENT: usize = 50;
 const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, \
      task_confidence, strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
      reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, first_token_ms, \
-     total_ms, reason, attempts, trace_id, decision) ";
+     total_ms, reason, attempts, trace_id, guards, decision) ";
 
 /// Rows of a batch from which summing them with it is worth a few more statements.
 const SUM_AT_ONCE: usize = 256;
@@ -29,7 +29,7 @@ macro_rules! shown {
             "SELECT id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, task_confidence, \
              strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
              reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, \
-             first_token_ms, total_ms, reason, attempts, trace_id, ",
+             first_token_ms, total_ms, reason, attempts, trace_id, guards, ",
             $decision,
             " FROM request "
         )
@@ -110,6 +110,7 @@ fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, r
         .push_bind(record.reason.clone())
         .push_bind(attempts)
         .push_bind(record.trace.as_ref().map(|trace| trace.id.to_string()))
+        .push_bind(Some(record.guards.clone()).filter(|guards| !guards.is_empty()))
         .push_bind(decision);
 }
 
@@ -192,6 +193,7 @@ fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
         reason: columns.take()?,
         attempts: serde_json::from_str(columns.take()?).unwrap_or_default(),
         trace_id: columns.take()?,
+        guards: columns.take()?,
         decision: columns
             .take::<Option<String>>()?
             .and_then(|json| serde_json::value::RawValue::from_string(json).ok()),

@@ -1,0 +1,2 @@
+-- What guards found, as names and counts; NULL: nothing.
+ALTER TABLE request ADD COLUMN guards TEXT;
