@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::app::ask;
+use crate::support::app::{ask, problems};
 use crate::support::upstream::{chat, events, model};
 use crate::support::{App, Upstream, app, upstream};
 
@@ -133,7 +133,7 @@ async fn the_first_words_do_not_wait_for_the_rest() {
     let (app, one) =
         guarded("  - { name: pii, detect: [email, card, api_key, phone, iban, prompt_injection], action: mask }").await;
     // The rest never comes while we look.
-    one.always(chat("Hello world and more").paced(Duration::from_secs(20)));
+    one.always(chat("Hello world and more").stall());
     let mut body = ask("hi");
     body["stream"] = json!(true);
     let response = app.post("/v1/chat/completions", &body).await;
@@ -253,10 +253,8 @@ guards:
     assert_eq!((one.count(), two.count()), (1, 1));
 }
 
-#[tokio::test]
-async fn rules_that_make_no_sense_are_refused_together() {
-    let one = upstream().await;
-    let app = app(PROVIDERS, &[&one]).await;
+#[test]
+fn rules_that_make_no_sense_are_refused_together() {
     let guards = "guards:
   - { name: a b, detect: [emial], action: mask }
   - { name: x, match: 'a*', action: mask }
@@ -264,10 +262,7 @@ async fn rules_that_make_no_sense_are_refused_together() {
   - { name: z, detect: [card], match: 'x', action: mask }
   - { name: q, action: flag, detect: [card], tiers: [nobody], mask_with: 'a\"b' }
 ";
-    app.rewrite(&format!("{PROVIDERS}{guards}"), &[&one]);
-    let output = app.command(&["check"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let text = problems(&format!("{PROVIDERS}{guards}"));
     for word in [
         "did you mean",
         "email",

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::app::ask;
+use crate::support::app::{ask, problems};
 use crate::support::{app, upstream};
 
 const PROVIDER: &str = "
@@ -86,12 +86,15 @@ async fn what_a_tier_sets_is_what_the_router_decides_with() {
     let (_, headers, _) = app.chat_as(&keys[1], &body).await;
     assert_eq!(headers["x-stepwell-cache"], "bypass", "too warm for the cache");
     let (_, headers, answer) = app.chat_as(&keys[2], &body).await;
-    assert_eq!((headers["x-stepwell-cache"].to_str(), one.last()["max_tokens"].as_u64()), (Ok("miss"), Some(1000)));
+    assert_eq!(
+        (headers["x-stepwell-cache"].to_str().ok(), one.last()["max_tokens"].as_u64()),
+        (Some("miss"), Some(1000))
+    );
     assert!(answer.get("tier").is_none());
     // Even where only a header differs.
     body["max_tokens"] = json!(7);
     let (_, headers, _) = app.chat_as(&keys[2], &body).await;
-    assert_eq!((headers["x-stepwell-cache"].to_str(), one.count()), (Ok("miss"), 4));
+    assert_eq!((headers["x-stepwell-cache"].to_str().ok(), one.count()), (Some("miss"), 4));
 }
 
 #[tokio::test]
@@ -108,10 +111,8 @@ tiers: { default: { transform: { request: { set: { max_tokens: 7, temperature: 0
     assert_eq!((&one.last()["max_tokens"], &one.last()["temperature"]), (&json!(7), &json!(0.5)), "{}", one.last());
 }
 
-#[tokio::test]
-async fn what_the_router_itself_decides_with_is_refused_with_the_reason() {
-    let one = upstream().await;
-    let app = app(TIERS, &[&one]).await;
+#[test]
+fn what_the_router_itself_decides_with_is_refused_with_the_reason() {
     let yaml = "
 providers:
   one:
@@ -127,10 +128,7 @@ providers:
       response: { set: { usage: 1 }, set_headers: { x-stepwell-model: m } }
 tiers: { a: { transform: { request: { set: { temperature: hot } } } }, b: { transform: { request: { default: { api_base: x } } } } }
 ";
-    app.rewrite(yaml, &[&one]);
-    let output = app.command(&["check"]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
+    let text = problems(yaml);
     for word in [
         "`authorization` cannot be changed: credentials are written as api_key",
         "`host` cannot be changed: it belongs to the connection",

@@ -72,6 +72,14 @@ async fn start(directory: tempfile::TempDir, path: PathBuf) -> App {
     App { url: format!("http://{}", running.address), client, config: path, running: Some(running), directory }
 }
 
+/// All that is wrong with a configuration, as `stepwell check` shows it.
+pub fn problems(yaml: &str) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("providers.yaml");
+    std::fs::write(&path, yaml.replace("{0}", "http://127.0.0.1:9/v1")).expect("a file");
+    config::load(&Source::File(path), &|_| None).expect_err("problems").to_string()
+}
+
 /// A chat body with one user message.
 pub fn ask(prompt: &str) -> Value {
     json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]})
