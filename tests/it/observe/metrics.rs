@@ -110,6 +110,7 @@ async fn every_series_is_one_of_the_table_with_its_labels_and_help() {
             Metric::BudgetWarnings,
             Metric::BudgetSpent,
             Metric::BudgetRemaining,
+            Metric::GuardHits,
             Metric::OtlpSent,
             Metric::OtlpLost,
             Metric::OtlpFailures,
