@@ -19,7 +19,7 @@ use crate::config;
 use crate::gateway::Gateway;
 
 /// What a page may read of an answer, beside the few headers that it always may.
-const EXPOSED: [&str; 21] = [
+const EXPOSED: [&str; 22] = [
     "x-stepwell-provider",
     "x-stepwell-model",
     "x-stepwell-task",
@@ -29,6 +29,7 @@ const EXPOSED: [&str; 21] = [
     "x-stepwell-cache",
     "x-stepwell-cost-usd",
     "x-stepwell-response-time-ms",
+    "x-stepwell-guards",
     "x-stepwell-warnings",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",

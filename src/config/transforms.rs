@@ -71,12 +71,12 @@ const ACCOUNTS: &str = "it is the router's own account of the answer";
 pub(super) fn of_provider(section: Section<'_>) -> Transform {
     transform(section, &|path| {
         let whole = path.to_string();
-        let is_above = |name: &&str| name.strip_prefix(whole.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let is_above = |name: &str| name.strip_prefix(whole.as_str()).is_some_and(|rest| rest.starts_with('.'));
         if DECIDED.contains(&path.first()) {
             Some(DECIDES)
         } else if COUNTED.contains(&path.first())
             || COUNTED.contains(&whole.as_str())
-            || COUNTED.iter().any(|name| is_above(&name))
+            || COUNTED.iter().any(|name| is_above(name))
         {
             Some(COUNTS)
         } else {
@@ -198,7 +198,9 @@ fn response_header(name: &str, is_set: bool) -> Option<&'static str> {
         Some("it is how an answer is found in the ledger")
     } else if name.starts_with("access-control-") {
         Some("`server.cors` says what browsers may do")
-    } else if is_set && (name.starts_with("x-stepwell-") || name.starts_with("x-ratelimit-")) {
+    } else if name.starts_with("x-ratelimit-") {
+        Some("it is what is left to the caller")
+    } else if is_set && name.starts_with("x-stepwell-") {
         Some("it is the router's own word; it may be removed")
     } else {
         None

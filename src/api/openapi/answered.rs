@@ -150,6 +150,8 @@ pub struct Decision {
     candidates: Vec<AnyObject>,
     excluded: Vec<AnyObject>,
     reason: String,
+    /// What the configured guards found in the request: `guard`, `action`, `count`.
+    guards: Option<Vec<AnyObject>>,
 }
 
 /// Aliases first, then every model as `provider/model`. With the header `anthropic-version`, in Anthropic's words.
