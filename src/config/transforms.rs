@@ -97,17 +97,10 @@ pub(super) fn of_callers(section: Section<'_>) -> Transform {
     if let Some(made) = transform.request.body.applied(probe)
         && let Err(invalid) = Request::parse(Bytes::from(made))
     {
-        report.problem(
-            at,
-            &path,
-            format!(
-                "with it every request would be refused: {}",
-                invalid.param.map_or_else(
-                    || "it is no JSON".to_owned(),
-                    |param| format!("`{param}` is of the wrong kind or out of range")
-                )
-            ),
-        );
+        // Not its message: that may quote a value that came from a variable.
+        let member = invalid.param.unwrap_or_default();
+        let reason = format!("every request would be refused: `{member}` is of the wrong kind or out of range");
+        report.problem(at, &path, reason);
     }
     transform
 }

@@ -147,13 +147,14 @@ fn object(shield: &Shield, members: &mut Map<String, Value>, tally: &mut Tally) 
     if matches!(kind, "thinking" | "redacted_thinking") {
         return Ok(false);
     }
-    let is_text = matches!(kind, "text" | "");
+    let is_text = kind == "text";
     let mut changed = false;
     for (name, value) in members {
         changed |= match (name.as_str(), &mut *value) {
             (name, _) if NO_TEXT.contains(&name) => false,
             // Base64, unless it says that it is text.
             ("data", Value::String(_)) if !is_text => false,
+            ("image_url", Value::String(_)) => false,
             // What a call was made with is arbitrary JSON: there, no name means anything.
             ("input", value @ Value::Object(_)) => anything(shield, value, tally)?,
             ("arguments", Value::String(text)) => match Arguments::whole(shield, text, tally)? {

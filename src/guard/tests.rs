@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use super::answer::AnswerScreen;
 use super::detect::Detector;
+use super::request::screened;
 use super::screen::Screen;
 use super::settings::{Action, Detect, On, Rule};
 use super::{Guards, Shield, Tally, Who};
-use crate::chat::{Assembly, Chunk, ChunkChoice, Delta, Finish, ToolCallDelta};
+use crate::chat::{Assembly, Chunk, ChunkChoice, Delta, Finish, Request, ToolCallDelta};
 
 fn rule(name: &str, detect: Detect, action: Action) -> Rule {
     let (tiers, teams, providers) = (Vec::new(), Vec::new(), Vec::new());
@@ -78,6 +79,24 @@ fn rules_work_in_order_and_count() {
     let refusing = shield(vec![rule("no", Detect::BuiltIn(vec![Detector::Email]), Action::Reject)]);
     let refused = Screen::whole(&refusing, "x a@b.de", &mut tally).expect_err("refused");
     assert_eq!(refused.to_string(), "the guard `no` refuses this: an e-mail address was found");
+}
+
+#[test]
+fn what_is_encoded_or_signed_keeps_its_bytes() {
+    let mail = "a@b.de";
+    let parts = serde_json::json!([
+        {"type": "input_audio", "input_audio": {"data": mail, "format": "wav"}},
+        {"type": "image_url", "image_url": {"url": mail}},
+        {"type": "image_url", "image_url": mail},
+        {"type": "file", "file": {"file_data": mail}},
+        {"type": "thinking", "thinking": mail, "signature": "s"},
+        {"type": "image", "source": {"type": "base64", "data": mail}},
+    ]);
+    let body = serde_json::json!({"model": "m", "user": mail, "messages": [{"role": "user", "content": parts}]});
+    let request = Request::parse(body.to_string().into()).expect("a request");
+    let mut tally = Tally::default();
+    assert!(screened(&built_in(&[Detector::Email]), &request, &mut tally).expect("no rule refuses").is_none());
+    assert!(tally.is_empty());
 }
 
 #[test]
