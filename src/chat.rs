@@ -16,6 +16,7 @@ mod recalled;
 mod request;
 mod response;
 mod sequence;
+mod size; // what is sent beside the messages
 mod usage;
 
 pub use assembly::{Assembly, replay};

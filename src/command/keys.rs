@@ -183,7 +183,10 @@ fn set(limits: &mut Map<String, Value>, assignment: &str) -> Result<(), String> 
     let (name, value) = assignment.split_once('=').ok_or_else(wrong)?;
     let value = match units::count(value) {
         Ok(count) if !value.contains('.') => json!(count),
-        _ => value.parse::<f64>().map_or_else(|_| json!(value), |number| json!(number)),
+        _ => match value.parse::<f64>() {
+            Ok(number) if number.is_finite() => json!(number),
+            _ => json!(value),
+        },
     };
     let (path, last) = name.rsplit_once('.').map_or((None, name), |(path, last)| (Some(path), last));
     let mut map = limits;

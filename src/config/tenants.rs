@@ -50,7 +50,13 @@ fn jwt(mut section: Section<'_>) -> Option<Jwt> {
         }
     }
     let audience = section.get("audience").and_then(|item| match item.is_list() {
-        true => Some(item.texts("a list of audiences")?.into_iter().map(|(_, text)| text.to_owned()).collect()),
+        true => {
+            let audience: Vec<_> = item.texts("a list")?.into_iter().map(|(_, text)| text.to_owned()).collect();
+            if audience.is_empty() {
+                item.problem("an empty list fits no token; write what the issuer calls this router, such as stepwell");
+            }
+            Some(audience)
+        }
         false => Some(vec![item.text()?.to_owned()]),
     });
     let jwks_url = section.get("jwks_url").and_then(|item| {
@@ -88,6 +94,9 @@ pub(super) fn limits_by_name(
 ) -> BTreeMap<String, Limits> {
     let mut all = BTreeMap::new();
     for (entry, item) in item.named(what) {
+        if entry.key.trim().is_empty() || entry.key.chars().any(char::is_control) {
+            item.report.problem(entry.key_at, &item.path, "this name is empty, or cannot be printed");
+        }
         if let Some(mut section) = item.section() {
             if let Some(section) = section.section("transform") {
                 transforms.insert(entry.key.clone(), Arc::new(super::transforms::of_callers(section)));

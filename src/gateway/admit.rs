@@ -70,7 +70,7 @@ impl Gateway {
             return Ok(());
         }
         let request = &inbound.request;
-        let tokens = estimate::prompt(request).expected + request.max_tokens.unwrap_or(0);
+        let tokens = estimate::prompt(request).expected + request.most_tokens.unwrap_or(0) * u64::from(request.n);
         let now = Instant::now();
         let admitted = self.limiter.admit(&allowances, tokens, now).map_err(|refused| {
             inbound.delivery.left(self.limiter.headrooms(&allowances, now));

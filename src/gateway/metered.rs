@@ -11,7 +11,7 @@ use super::recall::Recall;
 use crate::cache::key::Key;
 use crate::cache::{Cache, Entry};
 use crate::catalog::{Format, Target};
-use crate::chat::{Assembly, Chunk, Finish, Response, Usage};
+use crate::chat::{Assembly, Chunk, Finish, Request, Response, Usage};
 use crate::dispatch::attempt::Answer;
 use crate::dispatch::cascade::Delivered;
 use crate::dispatch::fleet::Ticket;
@@ -176,9 +176,10 @@ impl Metered {
             return usage.clone();
         }
         let request = &self.inbound.request;
-        let mut usage = believed(self.stream.usage().cloned(), &self.facts).unwrap_or_else(|| {
-            Usage::estimate(estimate::count(&request.all_text()), estimate::count(&self.assembly.text()))
-        });
+        let mut usage =
+            believed(self.stream.usage().cloned(), &self.facts, &self.inbound.request).unwrap_or_else(|| {
+                Usage::estimate(estimate::count(&request.all_text()), estimate::count(&self.assembly.text()))
+            });
         if self.draft.is_traced() {
             self.draft.answered(self.facts.answered(self.assembly.finishes().collect()));
         }
@@ -200,14 +201,27 @@ impl Drop for Metered {
 }
 
 /// The provider's count, unless it was absurd; that is counted, so that somebody can ask the provider about it.
-fn believed(usage: Option<Usage>, facts: &Facts) -> Option<Usage> {
+fn believed(usage: Option<Usage>, facts: &Facts, request: &Request) -> Option<Usage> {
     let usage = usage?;
-    if usage.is_refused {
+    if usage.is_refused || is_absurd(&usage, facts, request) {
         let provider = facts.target.provider.name.to_string();
         metrics::counter!(Metric::UsageRefused.name(), "provider" => provider).increment(1);
         return None;
     }
     Some(usage)
+}
+
+/// More than the request can have used, by a wide margin: longer answers than the model or the caller allows, more of a
+/// prompt than there are bytes. Wide, because a limit in the catalogue may be old, and a provider's own instructions count.
+fn is_absurd(usage: &Usage, facts: &Facts, request: &Request) -> bool {
+    const MARGIN: u64 = 4;
+    const INSTRUCTIONS: u64 = 100_000;
+    const LONGEST_ANSWER: u64 = 256_000;
+    let longest = facts.target.model.max_output.unwrap_or(LONGEST_ANSWER).max(request.most_tokens.unwrap_or(0));
+    let media = (request.images() + request.audio() + request.files()) as u64;
+    let sent = request.body().len() as u64 + request.embed.as_ref().map_or(0, |embed| embed.body.len() as u64);
+    usage.completion_tokens > longest.saturating_mul(MARGIN * u64::from(request.n.max(1)))
+        || usage.prompt_tokens > sent * MARGIN + INSTRUCTIONS * (1 + media)
 }
 
 fn settle_whole(
@@ -222,7 +236,7 @@ fn settle_whole(
     if response.created == 0 {
         response.created = facts.created;
     }
-    let mut usage = believed(response.usage.take(), facts).unwrap_or_else(|| {
+    let mut usage = believed(response.usage.take(), facts, &inbound.request).unwrap_or_else(|| {
         let written: String = response.choices.iter().filter_map(|choice| choice.message.content.as_deref()).collect();
         Usage::estimate(estimate::count(&inbound.request.all_text()), estimate::count(&written))
     });

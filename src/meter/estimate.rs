@@ -24,7 +24,7 @@ pub struct Prompt {
 
 /// Guesses from lengths alone: constant time in the text.
 pub fn prompt(request: &Request) -> Prompt {
-    let text = request.text_bytes() as f64 / BYTES_PER_TOKEN;
+    let text = (request.text_bytes() + request.other_bytes()) as f64 / BYTES_PER_TOKEN;
     let fixed = request.turns() as u64 * TOKENS_PER_MESSAGE
         + request.images() as u64 * TOKENS_PER_IMAGE
         + (request.audio() + request.files()) as u64 * TOKENS_PER_FILE;

@@ -8,6 +8,10 @@ pub struct Needs {
     pub prompt: estimate::Prompt,
     /// The caller's limit on the answer.
     pub max_tokens: Option<u64>,
+    /// The same where two limits were given: the larger one.
+    pub most_tokens: Option<u64>,
+    /// How many answers are wanted at once; 0 counts as one.
+    pub choices: u32,
     pub tools: bool,
     pub vision: bool,
     pub audio: bool,
@@ -32,6 +36,8 @@ impl Needs {
         Self {
             prompt,
             max_tokens: request.max_tokens,
+            most_tokens: request.most_tokens,
+            choices: request.n,
             tools: request.tools > 0,
             vision: request.images() > 0,
             audio: request.audio() > 0,

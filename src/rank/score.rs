@@ -168,14 +168,17 @@ pub fn estimate(
     } else {
         skill.value
     };
+    let choices = u64::from(needs.choices.max(1));
     let completion_tokens = estimate::completion(task, needs.prompt.expected, needs.max_tokens);
     let (expected_cost, worst_cost) = match &model.price {
         None => (None, None),
         Some(prices) => {
             let cached = if prices.cached_input.is_some() { needs.cacheable_tokens } else { 0 };
-            let usage = Usage { cached_tokens: cached, ..Usage::estimate(needs.prompt.expected, completion_tokens) };
-            let most = needs.max_tokens.unwrap_or(u64::MAX).min(model.max_output.unwrap_or(DEFAULT_MAX_OUTPUT));
-            let most = most.max(needs.max_tokens.filter(|_| model.max_output.is_none()).unwrap_or(0));
+            let usage =
+                Usage { cached_tokens: cached, ..Usage::estimate(needs.prompt.expected, completion_tokens * choices) };
+            let limit = needs.most_tokens.max(needs.max_tokens);
+            let most = limit.unwrap_or(u64::MAX).min(model.max_output.unwrap_or(DEFAULT_MAX_OUTPUT));
+            let most = most.max(limit.filter(|_| model.max_output.is_none()).unwrap_or(0)).saturating_mul(choices);
             (Some(price::cost(prices, &usage)), Some(price::worst_case(prices, needs.prompt.worst, most)))
         }
     };

@@ -165,7 +165,11 @@ impl Access {
             return Ok(tenant);
         }
         let (tenant, expires) = match self.verify(token, rules, now_s) {
-            Err(BadToken::UnknownKey) if self.newer_keys().await => self.verify(token, rules, now_s)?,
+            Err(BadToken::UnknownKey) => {
+                // Also where there is nothing to wait for: the keys may have come since.
+                self.newer_keys().await;
+                self.verify(token, rules, now_s)?
+            }
             result => result?,
         };
         let tenant = Arc::new(tenant);
@@ -182,20 +186,20 @@ impl Access {
         keys.verify(token, rules, now_s)
     }
 
-    /// Waits for a fetch of the issuer's keys; `false` if there was one a moment ago.
-    async fn newer_keys(&self) -> bool {
+    /// Waits for a fetch of the issuer's keys, unless there was one a moment ago.
+    async fn newer_keys(&self) {
         let mut fetched = self.fetched.subscribe();
         {
             let mut fetch = self.fetch.lock();
             if !fetch.running {
                 if fetch.asked.is_some_and(|asked| asked.elapsed() < REFRESH_PAUSE) {
-                    return false;
+                    return;
                 }
                 *fetch = Fetch { asked: Some(Instant::now()), running: true };
                 self.wanted.notify_one();
             }
         }
-        matches!(tokio::time::timeout(REFRESH_WAIT, fetched.changed()).await, Ok(Ok(())))
+        let _ = tokio::time::timeout(REFRESH_WAIT, fetched.changed()).await;
     }
 
     /// Until somebody needs newer keys of the issuer.

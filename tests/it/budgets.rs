@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::ask;
 use crate::support::process::{Home, until};
-use crate::support::upstream::{chat, events, hang, status};
+use crate::support::upstream::{chat, events, hang, raw, status};
 use crate::support::{App, Upstream, app, upstream};
 
 /// A dime a token of the answer; the upstream says it were three.
@@ -309,4 +309,80 @@ async fn what_was_under_way_at_a_kill_counts_as_spent_at_its_worst() {
     let process = home.start().await;
     assert_eq!(send(&process.url, "last").await.expect("an answer").status(), 200);
     assert_eq!(send(&process.url, "too-much").await.expect("an answer").status(), 429);
+}
+
+/// What a request may cost is not what it says it costs.
+#[tokio::test]
+async fn c08_nothing_that_is_paid_is_left_out_of_the_worst_case() {
+    let one = upstream().await;
+    let yaml = "
+providers: { one: { format: openai, base_url: '{0}', models: [ { id: m1, price: { input: 1000, output: 1000 }, max_output: 4000 } ] } }
+cache: { enabled: false }
+budgets: { total: { day: 3 } }
+";
+    let app = app(yaml, &[&one]).await;
+    let long = "word ".repeat(10_000);
+    let with = |name: &str, value: Value| {
+        let mut body = ask("hi");
+        body["model"] = json!("one/m1");
+        body["max_tokens"] = json!(1);
+        body[name] = value;
+        body
+    };
+    let message = |name: &str| {
+        let mut message = json!({"role": "user", "content": "hi"});
+        message[name] = json!(long);
+        json!([message])
+    };
+    for body in [
+        with("messages", json!([{"role": "user", "content": long}])),
+        with(
+            "response_format",
+            json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"description": long}}}),
+        ),
+        with("functions", json!([{"name": "f", "description": long}])),
+        with("prediction", json!({"type": "content", "content": long})),
+        with("messages", message("reasoning_content")),
+        with("messages", message("name")),
+        with("max_completion_tokens", json!(9_000)),
+        {
+            let mut body = with("max_completion_tokens", json!(1));
+            body["max_tokens"] = json!(9_000);
+            body
+        },
+        with("n", json!(128)),
+    ] {
+        let mut body = body;
+        if body["n"] == 128 {
+            body["max_tokens"] = json!(100);
+        }
+        let (status, _, refused) = app.chat(&body).await;
+        assert_eq!((status, refused["error"]["code"].as_str()), (429, Some("insufficient_quota")), "{refused:.400}");
+    }
+    let ids: Vec<Vec<u32>> = vec![vec![5; 3_000]; 4];
+    let embed = app.post("/v1/embeddings", &json!({"model": "one/m1", "input": ids})).await;
+    assert_eq!(embed.status(), 429);
+    assert_eq!(one.count(), 0);
+    assert_eq!(app.chat(&with("user", json!("ann"))).await.0, 200, "an ordinary request fits");
+}
+
+#[tokio::test]
+async fn what_no_request_can_have_used_is_not_booked() {
+    let (app, one) = with("budgets: { total: { day: 10 } }\n").await;
+    for usage in [
+        json!({"prompt_tokens": 10, "completion_tokens": 100_000_000, "total_tokens": 100_000_010}),
+        json!({"prompt_tokens": 1_000_000_000, "completion_tokens": 3, "total_tokens": 1_000_000_003}),
+        json!({"prompt_tokens": 10, "completion_tokens": 3, "completion_tokens_details": {"reasoning_tokens": 10_000_000}}),
+    ] {
+        let answer = json!({
+            "id": "c", "object": "chat.completion", "created": 1, "model": "m1", "usage": usage,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "a b c"}, "finish_reason": "stop"}],
+        });
+        one.then(raw(200, "application/json", answer.to_string()));
+        let (status, headers, body) = app.chat(&three_dimes()).await;
+        assert_eq!(status, 200, "{body}");
+        let row = app.row(&headers).await;
+        assert!(row["completion_tokens"].as_u64().is_some_and(|tokens| tokens < 10), "{row}");
+    }
+    assert!(standing(&app, "total").await["spent_usd"].as_f64().is_some_and(|spent| spent < 2.0));
 }

@@ -436,3 +436,13 @@ async fn e03_no_credential_of_a_caller_is_in_any_log_metric_error_or_file_at_lev
         assert!(found.is_none(), "`{secret}` in {found:?}");
     }
 }
+
+#[tokio::test]
+async fn a_limit_that_is_no_number_makes_no_key() {
+    let one = upstream().await;
+    let app = app(ALWAYS, &[&one]).await;
+    for limit in ["budget.month=NaN", "budget.day=inf", "budget.month=-5", "requests_per_minute=0", "colour=1", "x"] {
+        let output = app.command(&["keys", "create", "--name", "x", "--limit", limit]);
+        assert!(!output.status.success(), "{limit}");
+    }
+}
