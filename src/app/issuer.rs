@@ -45,6 +45,7 @@ pub async fn follow(gateway: Arc<Gateway>, access: Arc<Access>, stop: Cancellati
         if !fetch {
             continue;
         }
+        access.fetching();
         let keys = tokio::select! {
             () = stop.cancelled() => return,
             keys = fetched(&gateway, jwt) => keys,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -205,6 +206,13 @@ impl Access {
     /// Until somebody needs newer keys of the issuer.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// A fetch begins, for whatever reason: all who want one are served by it.
+    pub fn fetching(&self) {
+        let mut fetch = self.fetch.lock();
+        fetch.running = true;
+        let _ = self.wanted().now_or_never();
     }
 
     /// A fetch has ended: `keys` is `None` if it failed, and then those from before go on.
