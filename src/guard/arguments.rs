@@ -101,7 +101,7 @@ fn unescaped(escape: &str) -> Escape {
     match (unicode, escape.len()) {
         (true, ..=5) => return Escape::Open,
         (true, 6..=11) => {
-            let unit = u32::from_str_radix(&escape[2..6], 16).ok();
+            let unit = escape.get(2..6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
             // The first half of a pair, and so far no other than the second half can follow.
             let is_high = unit.is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
             let goes_on = "\\u".starts_with(escape.get(6..8.min(escape.len())).unwrap_or("?"));

@@ -197,6 +197,18 @@ fn streamed(shield: &Shield, pieces: &[String], delta: impl Fn(&str) -> Delta) -
     (assembly.into_response(String::new(), 0, String::new(), None), screen.tally)
 }
 
+/// Found by the law below: a letter of several bytes where an escape's digits should be.
+#[test]
+fn an_escape_that_is_cut_by_a_letter_is_no_end_of_the_process() {
+    for text in ["\"\\u\u{c3c}®", "\"\\u12\u{c3c}\"", "\"\\ud83d\\u\u{c3c}é\"", "\"\\é\""] {
+        let call = |piece: &str| ToolCallDelta { arguments: piece.to_owned(), ..ToolCallDelta::default() };
+        streamed(&everything(), &pieces(text, &[]), |piece| Delta {
+            tool_calls: vec![call(piece)],
+            ..Delta::default()
+        });
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
