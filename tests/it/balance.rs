@@ -81,17 +81,34 @@ async fn a_provider_that_says_it_would_refuse_is_asked_last() {
 async fn headroom_counts_down_between_two_answers_and_comes_back() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
-    let limited = |left: &str| {
-        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", "4s")
+    let limited = |left: &str, reset: &str| {
+        chat("limited").header("x-ratelimit-remaining-requests", left).header("x-ratelimit-reset-requests", reset)
     };
-    // Long enough for all of them to be on their way before the next word about the limit comes.
-    one.always(limited("2").after(Duration::from_millis(1_500)));
+    one.always(limited("2", "10m"));
     app.say("hi").await;
-    // Two more may go there before anything is heard.
-    let answers = join_all((0..6).map(|_| app.say("hi"))).await;
-    assert_eq!(answers.iter().filter(|answer| *answer == "limited").count(), 2, "{answers:?}");
-    one.always(limited("50"));
+    // Two more may go there before anything is heard, and nothing is heard of them while the others are asked.
+    one.always(hang());
+    let waiting = join_all((0..2).map(|_| app.say("hi")));
+    let others = async {
+        one.called(3).await;
+        join_all((0..4).map(|_| app.say("hi"))).await
+    };
+    tokio::select! {
+        answers = waiting => panic!("answered by another: {answers:?}"),
+        answers = others => assert_eq!(answers, ["hello from upstream"; 4]),
+    }
+    assert_eq!(one.count(), 3);
+}
+
+#[tokio::test]
+async fn headroom_comes_back_when_it_was_said_to() {
+    let (one, two) = (upstream().await, upstream().await);
+    let app = app(TWO, &[&one, &two]).await;
+    one.always(chat("limited").header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "2s"));
+    let began = Instant::now();
+    app.say("hi").await;
     until("its limit is refilled", async || app.say("hi").await == "limited").await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
