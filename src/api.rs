@@ -2,6 +2,7 @@
 //!
 //! [`router`] has every path on one page, [`edge`] every layer in one list.
 
+pub mod batches;
 pub mod budgets;
 pub mod caller;
 pub mod chat;
@@ -10,15 +11,19 @@ pub mod cors;
 mod docs;
 pub mod edge;
 pub mod error;
+pub mod events;
+pub mod files;
 pub mod health;
 pub mod hints;
 pub mod idempotency;
 pub mod keys;
+pub mod later;
 pub mod limits;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod operate;
+pub mod progress;
 pub mod requests;
 pub mod route;
 pub mod router;

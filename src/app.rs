@@ -8,6 +8,7 @@ mod difference;
 pub mod discover;
 pub mod health_checks;
 pub mod issuer;
+pub mod jobs;
 pub mod keys;
 mod line;
 pub mod listen;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::idempotency::Idempotency;
+use crate::api::later::{Desk, Kept};
 use crate::api::router::{Shared, full, router};
 use crate::config::{Loaded, Source, Storage};
 use crate::gateway::Gateway;
@@ -98,7 +100,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let store = Arc::new(Sqlite::open(&path).await?);
     let pepper = keys::pepper(&settings.tenants.auth, &path)?;
     let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
-    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper));
+    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
@@ -127,12 +129,18 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
+    let kept = Kept { queue: store.clone(), log: store.clone(), batches: store.clone(), files: store.clone() };
+    let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
+    let workers = jobs::workers(&desk);
+    tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
+    tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));
     let shared = Shared {
         gateway: gateway.clone(),
         operations: operations.clone(),
         access: access.clone(),
         keeper,
         idempotency,
+        desk,
     };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;

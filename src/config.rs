@@ -14,6 +14,7 @@ mod cors;
 mod detect;
 mod guards;
 mod interpolate;
+mod jobs;
 mod models;
 mod place;
 mod problem;

@@ -190,6 +190,16 @@ impl Gateway {
         Ok(Foreseen { explanation: self.decide(&rules, &inbound, &selection, None), guards })
     }
 
+    /// Refuses what could not be answered now, as far as the rules tell; no limit is touched.
+    pub fn check(&self, inbound: &Inbound) -> Result<(), Error> {
+        let rules = self.rules();
+        let selection = self.select(&rules, inbound)?;
+        if inbound.request.embed.is_some() {
+            selection.of_one_model()?;
+        }
+        Ok(())
+    }
+
     /// From the names in a request to the targets that this caller may have.
     fn select(&self, rules: &Snapshot, inbound: &Inbound) -> Result<Selection, Error> {
         let selection = rules.index.select(&inbound.request.model, &inbound.request.models)?;

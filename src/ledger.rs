@@ -9,7 +9,7 @@ pub mod record; // one request's row, as the gateway makes it
 pub mod timing; // where its time went
 
 pub mod row; // the same row as it is kept and shown
-mod words; // what of a provider's words is kept
+pub mod words; // what of a provider's words is kept
 
 pub mod access; // the same rows as lines of a log
 pub mod journal; // the port: what a store can do

@@ -17,14 +17,18 @@ pub mod tenant; // who calls, and what they may do
 pub mod admission; // may it in, now: places, queues, early refusals
 pub mod cache; // identical requests are answered once
 pub mod classify; // a prompt's task
+pub mod events; // what has happened, in order
 pub mod guard; // what requests and answers may say
 pub mod ingress; // the other dialects that callers speak
 pub mod ledger; // every request, whatever its end
 pub mod meter; // tokens before, money after
 pub mod provider; // wire protocols and the network
 
+pub mod jobs; // requests that are answered later
 pub mod otlp; // finished requests for an OpenTelemetry collector
 pub mod rank; // which targets, in what order, and why
+
+pub mod batch; // many requests in one file
 
 pub mod dispatch; // the cascade: try, fail over, stream
 

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::gateway::Gateway;
+use crate::ledger::record::Record;
 use crate::otlp::{Exporter, Peer};
 use crate::telemetry::metric::Metric;
 use crate::telemetry::page::Page;
@@ -25,6 +26,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Rows that ended within this span are observed together.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Rows kept for followers who are slow to read.
+const FOLLOWED: usize = 1024;
 
 /// How many lines of the log were dropped, if somebody counts that.
 static LOG_LINES_LOST: OnceLock<ErrorCounter> = OnceLock::new();
@@ -46,6 +50,8 @@ pub struct Operations {
     reloads: watch::Sender<u64>,
     prometheus: PrometheusHandle,
     exporter: Exporter,
+    /// Rows as they end, for whoever follows.
+    rows: broadcast::Sender<Arc<Record>>,
 }
 
 /// The last attempt to read the configuration.
@@ -72,7 +78,13 @@ impl Operations {
             reloads: watch::Sender::new(0),
             prometheus: recorder::start(),
             exporter: Exporter::default(),
+            rows: broadcast::Sender::new(FOLLOWED),
         }
+    }
+
+    /// Rows of this process from now on. Who reads too slowly loses the oldest.
+    pub fn follow_rows(&self) -> broadcast::Receiver<Arc<Record>> {
+        self.rows.subscribe()
     }
 
     pub fn started(&self) -> Instant {
@@ -100,6 +112,9 @@ impl Operations {
         let peer = |name: &str| settings.provider(name).map_or_else(|| Peer::unknown(name), |known| Peer::of(known));
         for record in &fresh {
             crate::ledger::metrics::observe(record);
+            if self.rows.receiver_count() > 0 {
+                let _ = self.rows.send(record.clone());
+            }
             if settings.logging.access {
                 crate::ledger::access::log(record);
             }

@@ -9,6 +9,7 @@ pub mod keeper; // makes, rotates and revokes keys
 pub mod key; // keys of our own, as they are kept
 pub mod keyring; // the keys of one moment, by their hashes
 pub mod role; // what a holder may see and change
+pub mod seal; // what was said, kept unreadable
 pub mod secret; // a key's text: made, checked, hashed
 pub mod settings; // what the configuration says
 pub mod vault; // the port: where keys are kept

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::later::{Desk, is_background, prefers_later};
 use super::openapi::{self, answered, asked};
 use super::speech::{Heard, Speech};
 use super::{compression, hints, limits, sse};
@@ -39,40 +40,52 @@ use crate::units::{Size, Span};
 #[utoipa::path(post, path = "/v1/chat/completions", tag = openapi::ANSWERS, operation_id = "chat_completions", request_body = asked::ChatRequest,
     responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
         content((answered::ChatCompletion = "application/json"), (answered::Event = "text/event-stream")))))]
-pub async fn completions(
-    State(gateway): State<Arc<Gateway>>,
-    State(operations): State<Arc<Operations>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&gateway, &operations, &caller, &headers, body, Speech::Chat).await
+pub async fn completions(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    answer(&desk, &caller, &headers, body, Speech::Chat).await
 }
 
-/// Answers one request in the dialect in which it was asked. All dialects share this path.
-pub async fn answer(
+/// Answers one request in the dialect in which it was asked, or takes it in to be answered later. All dialects share this
+/// path.
+pub async fn answer(desk: &Desk, caller: &Caller, headers: &HeaderMap, body: Body, speech: Speech) -> Response {
+    if prefers_later(headers) {
+        return desk.defer(caller, headers, body, speech).await;
+    }
+    match answer_now(&desk.gateway, &desk.operations, caller, headers, body, speech).await {
+        Ok(response) => response,
+        Err(InBackground(body)) => desk.defer_read(caller, headers, body, speech).await,
+    }
+}
+
+/// A request whose body asks for an answer later.
+pub struct InBackground(pub Bytes);
+
+/// Answers one request while its caller waits.
+pub async fn answer_now(
     gateway: &Arc<Gateway>,
     operations: &Operations,
     caller: &Caller,
     headers: &HeaderMap,
     body: Body,
     speech: Speech,
-) -> Response {
+) -> Result<Response, InBackground> {
     let began = Instant::now();
     let id = request_id(headers).to_owned();
     let mut arrival = Arrival { ingress: speech.as_str(), parent: Parent::read(headers), reading: Duration::ZERO };
     let read = heard(gateway, caller, headers, body, began, speech, &mut arrival).await;
     let (inbound, writer, mut warnings) = match read {
         Ok(heard) => heard,
-        Err(unread) => {
-            let error = ApiError::from(unread);
+        Err(Unread::InBackground(body)) => return Err(InBackground(body)),
+        Err(Unread::Body(error) | Unread::Refused(error)) => {
             let (status, code) = (error.status().as_u16(), error.code().unwrap_or_default());
             gateway.refuse(&id, began, &arrival, status, code, &caller.tenant);
             let refused = speech.refuse(&error, &id);
-            return limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref());
+            return Ok(limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref()));
         }
     };
     warnings.extend(inbound.hints.notes.iter().cloned());
+    warnings.extend(
+        inbound.hints.later.iter().map(|(hint, _)| format!("`{hint}` is for requests that are answered later")),
+    );
     warnings.extend(inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
     let options = sse::Options {
         request_id: inbound.id.clone(),
@@ -93,7 +106,7 @@ pub async fn answer(
         result = tokio::time::timeout(patience, &mut pending) => result,
         () = operations.cut().cancelled_owned() => {
             delivery.stop();
-            return speech.refuse(&ApiError::unavailable("shutting_down", "the router is shutting down"), &id);
+            return Ok(speech.refuse(&ApiError::unavailable("shutting_down", "the router is shutting down"), &id));
         }
     };
     let response = match result {
@@ -106,20 +119,22 @@ pub async fn answer(
     };
     let mut response = limits::shown(response, delivery.headrooms());
     response.extensions_mut().insert(delivery);
-    response
+    Ok(response)
 }
 
-/// Why a request could not be read.
+/// Why a request is not answered.
 pub enum Unread {
     /// The body did not arrive.
     Body(ApiError),
     /// It arrived and is no request.
-    Refused(Error),
+    Refused(ApiError),
+    /// It is one, and asks for an answer later.
+    InBackground(Bytes),
 }
 
 impl From<Error> for Unread {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self::Refused(error.into())
     }
 }
 
@@ -132,8 +147,9 @@ impl From<ApiError> for Unread {
 impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::Body(error) => error,
-            Unread::Refused(error) => error.into(),
+            Unread::Body(error) | Unread::Refused(error) => error,
+            // Only who can answer later is told so.
+            Unread::InBackground(_) => Self::internal(),
         }
     }
 }
@@ -158,16 +174,34 @@ async fn heard(
     began: Instant,
     speech: Speech,
     arrival: &mut Arrival,
-) -> Result<(Inbound, Box<dyn Writer>, Vec<String>), Unread> {
+) -> Result<Understood, Unread> {
     gateway.check_room(caller.line, &caller.tenant)?;
     let body = read(gateway, headers, body).await;
     arrival.reading = began.elapsed();
     let body = body?;
-    let Heard { mut request, writer, notes } = speech.read(body).map_err(Error::from)?;
+    if speech == Speech::Responses && is_background(&body) {
+        return Err(Unread::InBackground(body));
+    }
+    Ok(understood(caller, headers, body, began, speech, arrival)?)
+}
+
+/// A request, who writes its answer, and what of it could not be understood.
+pub type Understood = (Inbound, Box<dyn Writer>, Vec<String>);
+
+/// Makes a request of a body.
+pub fn understood(
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Bytes,
+    began: Instant,
+    speech: Speech,
+    arrival: &Arrival,
+) -> Result<Understood, Error> {
+    let Heard { mut request, writer, notes } = speech.read(body)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
     if let Some(note) = notes.first().filter(|_| hints.require_parameters) {
-        return Err(Error::from(Invalid::value("provider.require_parameters", note.clone())).into());
+        return Err(Invalid::value("provider.require_parameters", note.clone()).into());
     }
     let cache_control = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let says = |word: &str| cache_control.split(',').any(|part| part.trim().eq_ignore_ascii_case(word));

@@ -27,7 +27,7 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
         // Metadata belongs to the caller: only our own words in it are hints, all else passes.
         let metadata: Object<'_> = request.read("metadata").ok_or_else(|| Invalid::kind("metadata", "an object"))?;
         for (name, value) in &metadata.0 {
-            let known = Hints::NAMES.contains(&&**name);
+            let known = Hints::is_known(name);
             if &**name == "tags" && value.get().starts_with('[') {
                 litellm::listed_tags(&mut hints, value.get());
             }
@@ -42,7 +42,7 @@ pub fn read(headers: &HeaderMap, request: &Request) -> Result<Hints, Error> {
             request.read("context").ok_or_else(|| Invalid::kind("context", "an object of hints"))?;
         for (name, value) in &context.0 {
             // Of a hint that nobody knows, nobody knows what its value may be.
-            let known = Hints::NAMES.contains(&&*name.to_ascii_lowercase().replace('-', "_"));
+            let known = Hints::is_known(&name.to_ascii_lowercase().replace('-', "_"));
             match value.get() {
                 "null" => {}
                 _ if known => hints.set(name, &text(name, value)?)?,

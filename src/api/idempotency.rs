@@ -5,7 +5,7 @@
 //! failed is forgotten, so that trying again means trying again: nothing was delivered that could be delivered twice.
 
 mod recording; // an answer that several read while it is being written
-mod seal; // an answer that only its key opens
+pub mod seal; // an answer that only its key opens
 
 use std::sync::Arc;
 

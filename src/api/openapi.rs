@@ -30,6 +30,8 @@ use super::router::Shared;
 pub const ANSWERS: &str = "Answers";
 /// What is there and what was used.
 pub const REPORTS: &str = "Reports";
+/// Files, and many requests in one.
+pub const BATCHES: &str = "Files and batches";
 /// Who may ask. For admins.
 pub const KEYS: &str = "Keys";
 /// How a server is watched.
@@ -134,6 +136,7 @@ fn completed(mut document: Value) -> Value {
     document["tags"] = json!([
         {"name": ANSWERS, "description": "Questions in five dialects, all on the same path through the router."},
         {"name": REPORTS, "description": "What can answer, and what was asked and paid."},
+        {"name": BATCHES, "description": "Many requests in one file, answered into another one, over any provider."},
         {"name": KEYS, "description": "Who may ask, for admins."},
         {"name": OPERATIONS, "description": "For people, balancers and Prometheus."},
     ]);

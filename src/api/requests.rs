@@ -7,13 +7,17 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 
 use super::caller::Caller;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::later::Desk;
 use super::openapi::{self, answered};
+use super::progress;
 use super::usage::unreadable;
+use crate::events::{Event, life};
 use crate::gateway::Gateway;
 use crate::ledger::journal::{Cursor, Filter};
 use crate::ledger::record::Status;
@@ -31,13 +35,20 @@ const MAX_LIMIT: usize = 1000;
         (status = 503, description = "The ledger cannot be read right now.", body = answered::Failed)))]
 pub async fn one(
     State(gateway): State<Arc<Gateway>>,
+    State(desk): State<Arc<Desk>>,
     caller: Caller,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
+    if let Some(response) = progress::show(&desk, &caller, &headers, &id).await {
+        return response;
+    }
     let is_shown = |row: &Row| caller.sees_only().is_none_or(|key| row.key.as_deref() == Some(key));
     match gateway.ledger.find(&id).await.map(|row| row.filter(is_shown)) {
-        Ok(Some(row)) => Json(row).into_response(),
+        Ok(Some(row)) => {
+            let events = life::of(&row);
+            Json(Lived { row, events }).into_response()
+        }
         Ok(None) if gateway.is_in_flight(&id) => Json(json!({"id": id, "status": Status::InProgress})).into_response(),
         Ok(None) => {
             let id: String = id.chars().take(128).collect();
@@ -47,6 +58,14 @@ pub async fn one(
         }
         Err(failure) => unreadable(failure).respond(request_id(&headers)),
     }
+}
+
+/// A row and what it tells.
+#[derive(Serialize)]
+struct Lived {
+    #[serde(flatten)]
+    row: Row,
+    events: Vec<Event>,
 }
 
 /// Newest first. `limit`, `before` (the cursor of the page before), `status`, `provider`, `model`, `task`, `since`, `until`.

@@ -14,8 +14,12 @@ use super::caller::Needs;
 use super::edge::{Edge, outermost, panicked, request_id, sound};
 use super::error::ApiError;
 use super::idempotency::Idempotency;
+use super::later::Desk;
 use super::openapi::Served;
-use super::{budgets, chat, docs, health, keys, metrics, models, openapi, operate, requests, route, speech, usage};
+use super::{
+    batches, budgets, chat, docs, events, files, health, keys, metrics, models, openapi, operate, progress, requests,
+    route, speech, usage,
+};
 use crate::gateway::Gateway;
 use crate::operations::Operations;
 use crate::tenant::access::Access;
@@ -30,6 +34,13 @@ pub struct Shared {
     pub access: Arc<Access>,
     pub keeper: Arc<Keeper>,
     pub idempotency: Arc<Idempotency>,
+    pub desk: Arc<Desk>,
+}
+
+impl FromRef<Shared> for Arc<Desk> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.desk.clone()
+    }
 }
 
 impl FromRef<Shared> for Arc<Gateway> {
@@ -59,7 +70,17 @@ pub fn router(shared: Shared) -> Router {
         .api(routes!(usage::compare))
         .api(routes!(budgets::list))
         .api(routes!(requests::recent))
-        .api(routes!(requests::one));
+        .api(routes!(requests::one))
+        .api(routes!(progress::cancel))
+        .api(routes!(progress::response))
+        .api(routes!(progress::cancel_response))
+        .api(routes!(events::list))
+        .api(routes!(files::list, files::create))
+        .api(routes!(files::one, files::delete))
+        .api(routes!(files::content))
+        .api(routes!(batches::list, batches::create))
+        .api(routes!(batches::one))
+        .api(routes!(batches::cancel));
     let admin = Served::default()
         .beside(routes!(keys::list, keys::create), &[])
         .beside(routes!(keys::one, keys::delete), &[])

@@ -7,12 +7,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::caller::Caller;
 use super::chat::answer;
 use super::edge::request_id;
 use super::error::ApiError;
+use super::later::Desk;
 use super::openapi::{self, answered, asked};
 use super::sse::ChatWriter;
 use crate::chat::{Invalid, Request};
@@ -20,10 +22,10 @@ use crate::gateway::Gateway;
 use crate::gateway::error::Error;
 use crate::ingress::{Writer, completions, embeddings, messages, responses};
 use crate::meter::estimate;
-use crate::operations::Operations;
 
 /// In which words a request came, and its answer goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Speech {
     Chat,
     Messages,
@@ -86,55 +88,31 @@ impl Speech {
 #[utoipa::path(post, path = "/v1/messages", tag = openapi::ANSWERS, operation_id = "messages", request_body = asked::MessagesRequest,
     responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
         content((answered::MessagesAnswer = "application/json"), (answered::Event = "text/event-stream")))))]
-pub async fn messages(
-    State(gateway): State<Arc<Gateway>>,
-    State(operations): State<Arc<Operations>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&gateway, &operations, &caller, &headers, body, Speech::Messages).await
+pub async fn messages(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    answer(&desk, &caller, &headers, body, Speech::Messages).await
 }
 
 /// Answers a request in the words of OpenAI's Responses.
 #[utoipa::path(post, path = "/v1/responses", tag = openapi::ANSWERS, operation_id = "responses", request_body = asked::ResponsesRequest,
     responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
         content((answered::ResponsesAnswer = "application/json"), (answered::Event = "text/event-stream")))))]
-pub async fn responses(
-    State(gateway): State<Arc<Gateway>>,
-    State(operations): State<Arc<Operations>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&gateway, &operations, &caller, &headers, body, Speech::Responses).await
+pub async fn responses(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    answer(&desk, &caller, &headers, body, Speech::Responses).await
 }
 
 /// Answers a prompt in the words of OpenAI's text completions.
 #[utoipa::path(post, path = "/v1/completions", tag = openapi::ANSWERS, operation_id = "completions", request_body = asked::CompletionsRequest,
     responses((status = 200, description = "The answer, or an event stream if `stream` asked for one.",
         content((answered::TextCompletion = "application/json"), (answered::Event = "text/event-stream")))))]
-pub async fn completions(
-    State(gateway): State<Arc<Gateway>>,
-    State(operations): State<Arc<Operations>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&gateway, &operations, &caller, &headers, body, Speech::Completions).await
+pub async fn completions(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    answer(&desk, &caller, &headers, body, Speech::Completions).await
 }
 
 /// Makes vectors of texts.
 #[utoipa::path(post, path = "/v1/embeddings", tag = openapi::ANSWERS, operation_id = "embeddings", request_body = asked::EmbeddingsRequest,
     responses((status = 200, description = "The vectors.", body = answered::Embeddings)))]
-pub async fn embeddings(
-    State(gateway): State<Arc<Gateway>>,
-    State(operations): State<Arc<Operations>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    answer(&gateway, &operations, &caller, &headers, body, Speech::Embeddings).await
+pub async fn embeddings(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
+    answer(&desk, &caller, &headers, body, Speech::Embeddings).await
 }
 
 /// `POST /v1/messages/count_tokens`: counted here, exactly for OpenAI's current models and closely for others; no

@@ -4,6 +4,7 @@ use jiff::civil::Date;
 
 use super::collector;
 use super::guards;
+use super::jobs;
 use super::problem::closest;
 use super::providers::{self, Surroundings};
 use super::reader::{Item, Section};
@@ -15,7 +16,7 @@ use crate::rank::select::BUILT_IN;
 use crate::tenant;
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 6] = ["shared", "queue", "jobs", "rollout", "experiments", "ensemble"];
+const LATER: [&str; 5] = ["shared", "queue", "rollout", "experiments", "ensemble"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -65,6 +66,8 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
+    settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
+    settings.webhooks = file.section("webhooks").map(jobs::webhooks).unwrap_or_default();
     let mut transforms = Transforms::default();
     settings.tenants = tenants(&mut file, &settings, &broken, &mut transforms);
     settings.transforms = transforms;

@@ -128,6 +128,8 @@ impl Settings {
             cache: Default::default(),
             server: Default::default(),
             storage: Default::default(),
+            jobs: Default::default(),
+            webhooks: Default::default(),
             logging: Default::default(),
             tenants: Default::default(),
             telemetry: Default::default(),

@@ -14,7 +14,7 @@ use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::transform::Transform;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, guard, rank, telemetry, tenant};
+use crate::{admission, cache, classify, guard, jobs, rank, telemetry, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct Settings {
     pub cache: cache::settings::Settings,
     pub server: Server,
     pub storage: Storage,
+    /// Requests that are answered later.
+    pub jobs: jobs::settings::Settings,
+    /// Where their ends may be told.
+    pub webhooks: jobs::settings::Webhooks,
     pub logging: Logging,
     /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
     pub tenants: tenant::settings::Settings,

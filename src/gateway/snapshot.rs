@@ -144,6 +144,7 @@ fn routing(hints: &Hints) -> String {
         unknown: Vec::new(),
         tags: Vec::new(),
         notes: Vec::new(),
+        later: Vec::new(),
         ..hints.clone()
     };
     if deciding == Hints::default() { String::new() } else { format!("{deciding:?}") }

@@ -3,6 +3,7 @@
 //! Redirects are never followed (a credential must not travel), compressed answers are opened by the client and
 //! counted after expansion, and dropping an [`Incoming`] closes the upstream request.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -258,6 +259,44 @@ impl Transport {
         let headers = std::mem::take(response.headers_mut());
         let incoming = Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 };
         Ok((incoming.status, incoming.head(TOKEN_BYTES).await))
+    }
+
+    /// Posts to an address that a caller chose, and returns the answer's status. The host's name is looked up once, every
+    /// address that it has must be permitted, and the connection goes to one of those: a name that leads elsewhere a moment
+    /// later leads nowhere. No redirect is followed and no proxy used. The error is a sentence.
+    pub async fn deliver_outside(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        limit: Duration,
+        permitted: impl Fn(IpAddr) -> bool,
+    ) -> Result<u16, String> {
+        let url = reqwest::Url::parse(url).map_err(|_| "its address is no URL".to_owned())?;
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err("its address has no host".to_owned());
+        };
+        let deliver = async {
+            let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let found = tokio::net::lookup_host((name, port)).await;
+            let found: Vec<SocketAddr> = found.map_err(|_| "its host is not known".to_owned())?.collect();
+            if found.is_empty() || !found.iter().all(|address| permitted(address.ip())) {
+                return Err("its host has no address that may be reached".to_owned());
+            }
+            let client = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .resolve_to_addrs(host, &found)
+                .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| format!("the HTTP client cannot start: {error}"))?;
+            let sent = client.post(url.clone()).headers(headers).body(body).send().await;
+            sent.map(|response| response.status().as_u16()).map_err(|error| failure(&error).message)
+        };
+        tokio::time::timeout(limit, deliver)
+            .await
+            .unwrap_or_else(|_| Err(format!("it did not answer within {limit:?}")))
     }
 
     fn address(&self, text: &str) -> Result<Arc<Address>, Failure> {

@@ -51,6 +51,8 @@ pub struct Hints {
     pub deadline: Option<Duration>,
     /// Tries in all, on other models or the same; never more than configured.
     pub max_attempts: Option<u32>,
+    /// When and how the request is to be done, if it is to be answered later: words of `jobs::wish`, unread.
+    pub later: Vec<(&'static str, String)>,
     /// Sentences for `x-stepwell-warnings`.
     pub notes: Vec<String>,
     /// Hints that nobody knows, for `x-stepwell-warnings`.
@@ -81,6 +83,14 @@ impl Hints {
         "no_cache",
         "explain",
     ];
+
+    /// Those of requests that are answered later.
+    pub const LATER: [&'static str; 5] = crate::jobs::wish::Wish::NAMES;
+
+    /// Whether anybody knows this hint.
+    pub fn is_known(name: &str) -> bool {
+        Self::NAMES.contains(&name) || Self::LATER.contains(&name)
+    }
 
     /// Sets one hint from text, as it stands in a header, in `metadata` or on the command line. An unknown name is noted,
     /// never an error. A later call for the same hint wins.
@@ -120,7 +130,13 @@ impl Hints {
             }
             "only" => self.only = list(value),
             "avoid" => self.avoid = list(value),
-            _ => self.unknown.push(name),
+            _ => match Self::LATER.iter().find(|known| **known == name) {
+                Some(known) => {
+                    self.later.retain(|(set, _)| set != known);
+                    self.later.push((known, value.to_owned()));
+                }
+                None => self.unknown.push(name),
+            },
         }
         Ok(())
     }

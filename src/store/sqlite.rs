@@ -8,8 +8,12 @@
 //! as it is. One that goes while it is open takes no more rows (they would be saved where nobody finds them); when it
 //! comes back, or another sound one is put in its place, that one does.
 
+mod batches; // many requests in one file
+mod events; // what has happened
+mod files; // what batches are read from and written to
 mod idempotency; // requests that are done once
 mod inspect; // is this a database of ours
+mod jobs; // requests to be answered later
 mod keys; // keys of callers
 mod projection; // sums per hour and day, and reports from them
 mod rows; // requests in and out
@@ -207,6 +211,22 @@ impl Sqlite {
         let result = work(&mut connection).await.map_err(failure)?;
         *slot = Some(connection);
         Ok(result)
+    }
+}
+
+impl Sqlite {
+    /// Several statements that count together or not at all.
+    async fn transact<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        self.write(async |connection| {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let result = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(result)
+        })
+        .await
     }
 }
 

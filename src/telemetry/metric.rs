@@ -81,6 +81,9 @@ metrics! {
         "Requests that have a place now.";
     Queued, "stepwell_requests_queued", Gauge, ["for"],
         "Requests that wait for a place now, in the `router` or at a `provider`.";
+    JobsRunning, "stepwell_jobs_running", Gauge, [], "Asynchronous requests that this server is carrying out.";
+    JobsEnded, "stepwell_jobs_ended_total", Counter, ["outcome"], "Attempts at asynchronous requests that ended, by what became of them.";
+    Jobs, "stepwell_jobs", Gauge, ["status"], "Asynchronous requests in the store, by status. Of all servers together.";
     Shed, "stepwell_requests_shed_total", Counter, ["reason"],
         "Requests refused because there was no room.";
     Connections, "stepwell_connections", Gauge, [],

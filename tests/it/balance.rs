@@ -104,7 +104,9 @@ async fn headroom_counts_down_between_two_answers_and_comes_back() {
 async fn headroom_comes_back_when_it_was_said_to() {
     let (one, two) = (upstream().await, upstream().await);
     let app = app(TWO, &[&one, &two]).await;
-    one.always(chat("limited").header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "2s"));
+    one.always(
+        chat("limited").header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "2s"),
+    );
     let began = Instant::now();
     app.say("hi").await;
     until("its limit is refilled", async || app.say("hi").await == "limited").await;

@@ -324,6 +324,105 @@ pub struct Keys {
     data: Vec<Key>,
 }
 
+/// Something that happened.
+#[derive(ToSchema)]
+pub struct Happened {
+    /// Its place in the log; not of requests that were answered at once.
+    seq: Option<i64>,
+    at_unix_ms: i64,
+    kind: String,
+    subject: String,
+    key: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct Events {
+    object: String,
+    has_more: bool,
+    /// For `after` of the next page.
+    #[schema(required)]
+    next: Option<i64>,
+    data: Vec<Happened>,
+}
+
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    Asc,
+    Desc,
+}
+
+#[derive(ToSchema)]
+pub struct File {
+    id: String,
+    object: String,
+    bytes: u64,
+    created_at: i64,
+    #[schema(required)]
+    expires_at: Option<i64>,
+    filename: String,
+    purpose: String,
+    status: String,
+}
+
+#[derive(ToSchema)]
+pub struct Files {
+    object: String,
+    data: Vec<File>,
+    has_more: bool,
+    #[schema(required)]
+    first_id: Option<String>,
+    #[schema(required)]
+    last_id: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct FileDeleted {
+    id: String,
+    object: String,
+    deleted: bool,
+}
+
+#[derive(ToSchema)]
+pub struct RequestCounts {
+    total: i64,
+    completed: i64,
+    failed: i64,
+}
+
+#[derive(ToSchema)]
+pub struct Batch {
+    id: String,
+    object: String,
+    endpoint: String,
+    input_file_id: String,
+    completion_window: String,
+    /// validating, failed, in_progress, finalizing, completed, expired, cancelling or cancelled.
+    status: String,
+    /// The lines that were answered, once all have ended.
+    #[schema(required)]
+    output_file_id: Option<String>,
+    /// The others.
+    #[schema(required)]
+    error_file_id: Option<String>,
+    #[schema(required)]
+    errors: Option<AnyObject>,
+    created_at: i64,
+    expires_at: i64,
+    request_counts: RequestCounts,
+}
+
+#[derive(ToSchema)]
+pub struct Batches {
+    object: String,
+    data: Vec<Batch>,
+    has_more: bool,
+    #[schema(required)]
+    first_id: Option<String>,
+    #[schema(required)]
+    last_id: Option<String>,
+}
+
 #[derive(ToSchema)]
 pub struct Budgets {
     object: String,

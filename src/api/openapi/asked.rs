@@ -307,3 +307,28 @@ pub struct Rotation {
     #[schema(pattern = r"^[1-9][0-9]{0,3}[smhd]$")]
     overlap: Option<String>,
 }
+
+/// A file, as OpenAI's clients upload it.
+#[derive(ToSchema)]
+pub struct NewFile {
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// batch, assistants, fine-tune, vision, user_data or evals.
+    #[schema(example = "batch", pattern = "^(batch|assistants|fine-tune|vision|user_data|evals)$")]
+    purpose: String,
+}
+
+/// The lines of a file, to be answered.
+#[derive(ToSchema)]
+#[schema(example = json!({"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}))]
+pub struct NewBatch {
+    input_file_id: String,
+    /// Of every line.
+    #[schema(pattern = "^/v1/(chat/completions|responses|completions|embeddings|messages)$")]
+    endpoint: String,
+    /// After which lines that nobody has come to expire: 1m to 30d.
+    #[schema(pattern = "^(24h|48h|1h)$")]
+    completion_window: String,
+    /// At most 16 texts, for the caller's own use.
+    metadata: Option<std::collections::BTreeMap<String, String>>,
+}

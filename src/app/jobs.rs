@@ -1,0 +1,71 @@
+//! What runs beside requests so that others can be answered later: workers, and whoever cleans up behind them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::gauge;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::later::Desk;
+use crate::gateway::Gateway;
+use crate::jobs::job::Status;
+use crate::jobs::worker::Workers;
+use crate::telemetry::metric::Metric;
+
+/// How often jobs are counted, for metrics and for the limit of those that wait.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+/// How often what is too old is deleted.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// This server's workers.
+pub fn workers(desk: &Arc<Desk>) -> Arc<Workers> {
+    let (queue, bell) = (desk.kept.queue.clone(), desk.bell.clone());
+    let name = format!("{}-{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    Arc::new(Workers { queue, execute: desk.clone(), bell, name })
+}
+
+/// Works until `stop`; what is under way then has the server's grace to end.
+pub async fn work(workers: Arc<Workers>, gateway: Arc<Gateway>, stop: CancellationToken) {
+    let grace = gateway.rules().settings.server.shutdown_grace.0;
+    workers.run(move || gateway.rules().settings.jobs.clone(), stop, grace).await;
+}
+
+/// Counts jobs, and deletes what nobody has to keep, until `stop`.
+pub async fn keep_house(desk: Arc<Desk>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(COUNT_EVERY);
+    let mut tidied = tokio::time::Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match desk.kept.queue.counts().await {
+            Ok(counts) => {
+                for (status, count) in &counts {
+                    gauge!(Metric::Jobs.name(), "status" => status.as_str()).set(*count as f64);
+                }
+                let waiting = counts.iter().find(|(status, _)| *status == Status::Queued);
+                desk.counted_waiting(waiting.map_or(0, |(_, count)| *count));
+            }
+            Err(failure) => tracing::warn!(error = %failure, "jobs cannot be counted"),
+        }
+        if tidied.elapsed() >= TIDY_EVERY {
+            tidied = tokio::time::Instant::now();
+            if let Err(failure) = tidy(&desk).await {
+                tracing::warn!(error = %failure, "what is too old cannot be deleted");
+            }
+        }
+    }
+}
+
+async fn tidy(desk: &Desk) -> Result<(), crate::ledger::journal::Failure> {
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let keep = desk.gateway.rules().settings.jobs.keep.0;
+    let before_ms = now_ms.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+    let jobs = desk.kept.queue.forget_ended_before(before_ms).await?;
+    let files = desk.kept.files.forget_expired(now_ms).await?;
+    if jobs + files > 0 {
+        tracing::info!(jobs, files, "deleted what is not kept any longer");
+    }
+    Ok(())
+}

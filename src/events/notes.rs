@@ -1,0 +1,63 @@
+//! What the router itself has to say: written down soon, never waited for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::log::{Log, Note};
+use super::{Facts, Kind};
+
+/// Notes that wait to be written; beyond that the newest are dropped and counted.
+const MOST: usize = 4096;
+
+/// Cheap to share. Anybody may add to it, from any thread.
+#[derive(Clone, Default)]
+pub struct Notes(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    waiting: Mutex<Vec<Note>>,
+    added: Notify,
+    dropped: AtomicU64,
+}
+
+impl Notes {
+    pub fn add(&self, at_unix_ms: i64, kind: Kind, subject: &str, facts: Facts) {
+        let mut waiting = self.0.waiting.lock();
+        if waiting.len() >= MOST {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.push(Note { at_unix_ms, kind, subject: subject.to_owned(), key: None, facts });
+        drop(waiting);
+        self.0.added.notify_one();
+    }
+
+    /// Notes that found no room.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Ready when there is something to write.
+    pub async fn added(&self) {
+        self.0.added.notified().await;
+    }
+
+    /// Writes what waits. What cannot be written goes on waiting, before what came meanwhile.
+    pub async fn write(&self, log: &dyn Log) -> Result<(), crate::ledger::journal::Failure> {
+        let taken = std::mem::take(&mut *self.0.waiting.lock());
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let written = log.note(&taken).await;
+        if written.is_err() {
+            let mut waiting = self.0.waiting.lock();
+            let meanwhile = std::mem::replace(&mut *waiting, taken);
+            waiting.extend(meanwhile);
+            waiting.truncate(MOST);
+        }
+        written
+    }
+}

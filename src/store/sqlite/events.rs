@@ -1,0 +1,123 @@
+//! The log of events: the port `events::log` in the table `event`.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+
+use super::{Sqlite, failure};
+use crate::events::log::{Log, Note, Wanted};
+use crate::events::{Event, Kind};
+use crate::ledger::journal::Answer;
+
+/// Events deleted in one transaction; bounds how long the lock is held.
+const FORGOTTEN_AT_ONCE: i64 = 10_000;
+
+impl Log for Sqlite {
+    fn note<'a>(&'a self, notes: &'a [Note]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.transact(async |connection| {
+                for note in notes {
+                    add(connection, note).await?;
+                }
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn behind<'a>(&'a self, place: i64, wanted: &'a Wanted, most: usize) -> Answer<'a, Vec<Event>> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            behind(&mut connection, place, wanted, most).await.map_err(failure)
+        })
+    }
+
+    fn end(&self) -> Answer<'_, i64> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM event")
+                .fetch_one(&mut *connection)
+                .await
+                .map_err(failure)
+        })
+    }
+
+    fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let mut forgotten = 0;
+            loop {
+                let gone = self
+                    .write(async |connection| {
+                        let statement = "DELETE FROM event WHERE seq IN (SELECT e.seq FROM event e \
+                             LEFT JOIN job j ON j.id = e.subject AND j.ended_unix_ms IS NULL \
+                             WHERE e.at_unix_ms < ? AND j.id IS NULL LIMIT ?)";
+                        let done = sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE);
+                        Ok(done.execute(connection).await?.rows_affected())
+                    })
+                    .await?;
+                forgotten += gone;
+                if gone == 0 {
+                    return Ok(forgotten);
+                }
+            }
+        })
+    }
+}
+
+/// Within a transaction of the caller.
+pub(super) async fn add(connection: &mut SqliteConnection, note: &Note) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO event (at_unix_ms, kind, subject, key, facts) VALUES (?, ?, ?, ?, ?)")
+        .bind(note.at_unix_ms)
+        .bind(note.kind.as_str())
+        .bind(&note.subject)
+        .bind(&note.key)
+        .bind(serde_json::to_string(&note.facts).unwrap_or_else(|_| "{}".to_owned()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn behind(
+    connection: &mut SqliteConnection,
+    place: i64,
+    wanted: &Wanted,
+    most: usize,
+) -> Result<Vec<Event>, sqlx::Error> {
+    let mut query = QueryBuilder::new("SELECT seq, at_unix_ms, kind, subject, key, facts FROM event WHERE seq > ");
+    query.push_bind(place);
+    if let Some(subject) = &wanted.subject {
+        query.push(" AND subject = ").push_bind(subject);
+    }
+    if let Some(key) = &wanted.key {
+        query.push(" AND key = ").push_bind(key);
+    }
+    if let Some(since) = wanted.since_ms {
+        query.push(" AND at_unix_ms >= ").push_bind(since);
+    }
+    if let Some(until) = wanted.until_ms {
+        query.push(" AND at_unix_ms < ").push_bind(until);
+    }
+    if !wanted.kinds.is_empty() {
+        query.push(" AND kind IN (");
+        let mut kinds = query.separated(", ");
+        for kind in &wanted.kinds {
+            kinds.push_bind(kind.as_str());
+        }
+        query.push(")");
+    }
+    query.push(" ORDER BY seq LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
+    let rows = query.build().fetch_all(connection).await?;
+    rows.iter().map(event).collect()
+}
+
+fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {
+    let kind: String = row.try_get(2)?;
+    let unknown = || sqlx::Error::Decode(format!("the event kind `{kind}` is of another version").into());
+    Ok(Event {
+        seq: row.try_get(0)?,
+        at_unix_ms: row.try_get(1)?,
+        kind: Kind::parse(&kind).ok_or_else(unknown)?,
+        subject: row.try_get(3)?,
+        key: row.try_get(4)?,
+        facts: serde_json::from_str(&row.try_get::<String, _>(5)?).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,462 @@
+//! Jobs: the port `jobs::queue` in the table `job`. Every change is one transaction with the event that tells it.
+
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+
+use super::{Sqlite, batches, events, failure};
+use crate::events::log::Note;
+use crate::events::{Facts, Kind as Happened, facts};
+use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
+use crate::jobs::queue::{Contents, Filter, Obeyed, Order, Queue, Taken};
+use crate::ledger::journal::Answer;
+
+/// Jobs given back or ended because of the time in one claim; bounds how long the lock is held.
+const OVERDUE_AT_ONCE: i64 = 100;
+/// Ended jobs deleted in one transaction.
+const FORGOTTEN_AT_ONCE: i64 = 1_000;
+
+const COLUMNS: &str = "id, kind, status, key, part_of, place, priority, attempts, max_attempts, created_unix_ms, \
+     not_before_unix_ms, expires_unix_ms, ended_unix_ms, http_status, error, webhook, seq";
+
+impl Queue for Sqlite {
+    fn submit<'a>(&'a self, jobs: &'a [New]) -> Answer<'a, Vec<Taken>> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            self.transact(async |connection| {
+                let mut taken = Vec::with_capacity(jobs.len());
+                for job in jobs {
+                    taken.push(submit(connection, job, now_ms).await?);
+                }
+                Ok(taken)
+            })
+            .await
+        })
+    }
+
+    fn claim<'a>(&'a self, worker: &'a str, most: usize, lease: Duration) -> Answer<'a, Vec<Claimed>> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            let mut connection = self.read().await?;
+            if !is_anything_due(&mut connection, now_ms).await.map_err(failure)? {
+                return Ok(Vec::new());
+            }
+            drop(connection);
+            self.transact(async |connection| {
+                settle_overdue(connection, now_ms).await?;
+                claim(connection, worker, most, now_ms, after(now_ms, lease)).await
+            })
+            .await
+        })
+    }
+
+    fn renew<'a>(&'a self, hold: &'a Hold, lease: Duration) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let until = after(now_ms(), lease);
+            let statement = async |connection: &mut SqliteConnection| {
+                sqlx::query("UPDATE job SET lease_until_unix_ms = ? WHERE id = ? AND fence = ? AND status = 'running'")
+                    .bind(until)
+                    .bind(&hold.id)
+                    .bind(hold.fence)
+                    .execute(connection)
+                    .await
+            };
+            Ok(self.write(statement).await?.rows_affected() == 1)
+        })
+    }
+
+    fn end<'a>(&'a self, hold: &'a Hold, end: &'a End) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            self.transact(async |connection| {
+                let found = select(connection, "id = ? AND status = 'running' AND fence = ?");
+                let Some(row) = found.bind(&hold.id).bind(hold.fence).fetch_optional(&mut *connection).await? else {
+                    return Ok(false);
+                };
+                finish(connection, job(&row)?, end, now_ms).await?;
+                Ok(true)
+            })
+            .await
+        })
+    }
+
+    fn order<'a>(&'a self, id: &'a str, order: Order) -> Answer<'a, Obeyed> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            self.transact(async |connection| {
+                let Some(row) = select(connection, "id = ?").bind(id).fetch_optional(&mut *connection).await? else {
+                    return Ok(Obeyed::Unknown);
+                };
+                obey(connection, job(&row)?, order, now_ms).await
+            })
+            .await
+        })
+    }
+
+    fn find<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Job>> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            let row = select(&mut connection, "id = ?").bind(id).fetch_optional(&mut *connection).await;
+            row.map_err(failure)?.map(|row| job(&row)).transpose().map_err(failure)
+        })
+    }
+
+    fn contents<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Contents>> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            sqlx::query_as("SELECT request, result FROM job WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(failure)
+        })
+    }
+
+    fn list<'a>(&'a self, filter: &'a Filter, before: Option<i64>, most: usize) -> Answer<'a, Vec<Job>> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM job WHERE seq < "));
+            query.push_bind(before.unwrap_or(i64::MAX));
+            if let Some(status) = filter.status {
+                query.push(" AND status = ").push_bind(status.as_str());
+            }
+            if let Some(key) = &filter.key {
+                query.push(" AND key = ").push_bind(key);
+            }
+            if let Some(part_of) = &filter.part_of {
+                query.push(" AND part_of = ").push_bind(part_of);
+            }
+            if !filter.internal {
+                query.push(" AND kind = 'request'");
+            }
+            query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::try_from(most).unwrap_or(i64::MAX));
+            let rows = query.build().fetch_all(&mut *connection).await.map_err(failure)?;
+            rows.iter().map(job).collect::<Result<_, _>>().map_err(failure)
+        })
+    }
+
+    fn counts(&self) -> Answer<'_, Vec<(Status, u64)>> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            let rows: Vec<(String, i64)> = sqlx::query_as("SELECT status, count(*) FROM job GROUP BY status")
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(failure)?;
+            let counted = |status: Status| {
+                let found = rows.iter().find(|(word, _)| word == status.as_str());
+                (status, found.map_or(0, |(_, count)| u64::try_from(*count).unwrap_or(0)))
+            };
+            Ok(Status::ALL.into_iter().map(counted).collect())
+        })
+    }
+
+    fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let mut forgotten = 0;
+            loop {
+                let gone = self
+                    .write(async |connection| {
+                        // Lines of a batch that is still going on are what its files are written from.
+                        let statement = "DELETE FROM job WHERE seq IN (SELECT j.seq FROM job j \
+                             LEFT JOIN batch b ON b.id = j.part_of AND b.ended_unix_ms IS NULL \
+                             WHERE j.ended_unix_ms < ? AND b.id IS NULL LIMIT ?)";
+                        let done = sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE);
+                        Ok(done.execute(connection).await?.rows_affected())
+                    })
+                    .await?;
+                forgotten += gone;
+                if gone == 0 {
+                    return Ok(forgotten);
+                }
+            }
+        })
+    }
+}
+
+/// The clock that leases and times of jobs go by.
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn after(now_ms: i64, span: Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+}
+
+type Select<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// The columns of jobs that meet a condition. The connection only says for which database.
+fn select<'q>(_: &mut SqliteConnection, condition: &str) -> Select<'q> {
+    sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job WHERE {condition}")))
+}
+
+pub(super) fn job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
+    let word = |at: usize| row.try_get::<String, _>(at);
+    let unknown = |what: &str, word: &str| sqlx::Error::Decode(format!("unknown {what} `{word}` of a job").into());
+    let (kind, status) = (word(1)?, word(2)?);
+    let http_status: Option<i64> = row.try_get(13)?;
+    Ok(Job {
+        id: row.try_get(0)?,
+        kind: Kind::parse(&kind).ok_or_else(|| unknown("kind", &kind))?,
+        status: Status::parse(&status).ok_or_else(|| unknown("status", &status))?,
+        key: row.try_get(3)?,
+        part_of: row.try_get(4)?,
+        place: row.try_get(5)?,
+        priority: row.try_get(6)?,
+        attempts: row.try_get(7)?,
+        max_attempts: row.try_get(8)?,
+        created_unix_ms: row.try_get(9)?,
+        not_before_unix_ms: row.try_get(10)?,
+        expires_unix_ms: row.try_get(11)?,
+        ended_unix_ms: row.try_get(12)?,
+        http_status: http_status.and_then(|status| u16::try_from(status).ok()),
+        error: row.try_get(14)?,
+        webhook: row.try_get::<i64, _>(15)? != 0,
+        seq: row.try_get(16)?,
+    })
+}
+
+/// Takes one job in, within a transaction of the caller.
+pub(super) async fn submit(connection: &mut SqliteConnection, job: &New, now_ms: i64) -> Result<Taken, sqlx::Error> {
+    let (part_of, place) = job.part_of.clone().unzip();
+    let not_before = job.not_before_unix_ms.unwrap_or(now_ms);
+    let statement = "INSERT INTO job (id, kind, status, key, part_of, place, priority, max_attempts, created_unix_ms, \
+         not_before_unix_ms, expires_unix_ms, webhook, request) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (id) DO NOTHING";
+    let done = sqlx::query(statement)
+        .bind(&job.id)
+        .bind(job.kind.as_str())
+        .bind(&job.key)
+        .bind(part_of)
+        .bind(place)
+        .bind(job.priority)
+        .bind(job.max_attempts)
+        .bind(now_ms)
+        .bind(not_before)
+        .bind(job.expires_unix_ms)
+        .bind(job.webhook)
+        .bind(&job.request)
+        .execute(&mut *connection)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Ok(Taken::Known);
+    }
+    let delayed = Some(not_before).filter(|not_before| *not_before > now_ms);
+    let told = facts([
+        ("job", job.kind.as_str().into()),
+        ("priority", Some(job.priority).filter(|priority| *priority != 0).into()),
+        ("not_before_unix_ms", delayed.into()),
+        ("part_of", job.part_of.as_ref().map(|(whole, _)| whole.clone()).into()),
+    ]);
+    tell(connection, &job.id, job.key.as_deref(), Happened::Queued, told, now_ms).await?;
+    Ok(Taken::In)
+}
+
+async fn tell(
+    connection: &mut SqliteConnection,
+    id: &str,
+    key: Option<&str>,
+    kind: Happened,
+    facts: Facts,
+    at_unix_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let note = Note { at_unix_ms, kind, subject: id.to_owned(), key: key.map(str::to_owned), facts };
+    events::add(connection, &note).await
+}
+
+/// So that a queue in which nothing happens is only read.
+async fn is_anything_due(connection: &mut SqliteConnection, now_ms: i64) -> Result<bool, sqlx::Error> {
+    let statement = "SELECT EXISTS (SELECT 1 FROM job WHERE status = 'queued' AND not_before_unix_ms <= ?1) \
+         OR EXISTS (SELECT 1 FROM job WHERE status = 'running' AND lease_until_unix_ms <= ?1) \
+         OR EXISTS (SELECT 1 FROM job WHERE status = 'queued' AND expires_unix_ms <= ?1)";
+    sqlx::query_scalar(statement).bind(now_ms).fetch_one(connection).await
+}
+
+/// Gives back or buries what workers were not heard of for, and ends what nobody has come to in its time.
+async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Result<(), sqlx::Error> {
+    let condition =
+        format!("status = 'running' AND lease_until_unix_ms <= ? ORDER BY lease_until_unix_ms LIMIT {OVERDUE_AT_ONCE}");
+    let lost = select(connection, &condition).bind(now_ms).fetch_all(&mut *connection).await?;
+    for row in &lost {
+        let job = job(row)?;
+        let told = facts([("attempt", job.attempts.into())]);
+        tell(connection, &job.id, job.key.as_deref(), Happened::LeaseExpired, told, now_ms).await?;
+        if job.attempts < job.max_attempts {
+            let statement = "UPDATE job SET status = 'queued', not_before_unix_ms = ?, worker = NULL, \
+                 lease_until_unix_ms = NULL WHERE seq = ?";
+            sqlx::query(statement).bind(now_ms).bind(job.seq).execute(&mut *connection).await?;
+        } else {
+            let error = format!("worker_lost: its worker was not heard of, {} times", job.attempts);
+            close(connection, job, Happened::DeadLettered, None, Some(error), None, now_ms).await?;
+        }
+    }
+    let condition =
+        format!("status = 'queued' AND expires_unix_ms <= ? ORDER BY expires_unix_ms LIMIT {OVERDUE_AT_ONCE}");
+    let late = select(connection, &condition).bind(now_ms).fetch_all(&mut *connection).await?;
+    for row in &late {
+        let error = Some("expired: its time was over before it could be done".to_owned());
+        close(connection, job(row)?, Happened::Expired, None, error, None, now_ms).await?;
+    }
+    Ok(())
+}
+
+async fn claim(
+    connection: &mut SqliteConnection,
+    worker: &str,
+    most: usize,
+    now_ms: i64,
+    until_ms: i64,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let statement = format!(
+        "UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = ?, \
+         lease_until_unix_ms = ? WHERE seq IN (SELECT seq FROM job WHERE status = 'queued' AND not_before_unix_ms <= ? \
+         ORDER BY priority DESC, not_before_unix_ms, seq LIMIT ?) RETURNING {COLUMNS}, fence, request"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(worker)
+        .bind(until_ms)
+        .bind(now_ms)
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let job = job(row)?;
+        let told = facts([("attempt", job.attempts.into()), ("worker", worker.into())]);
+        tell(connection, &job.id, job.key.as_deref(), Happened::Started, told, now_ms).await?;
+        let hold = Hold { id: job.id.clone(), fence: row.try_get(17)? };
+        claimed.push(Claimed { job, hold, request: row.try_get(18)? });
+    }
+    // An UPDATE returns its rows in no order.
+    claimed.sort_by_key(|claimed| (-claimed.job.priority, claimed.job.not_before_unix_ms, claimed.job.seq));
+    Ok(claimed)
+}
+
+/// Ends the claim of a job that is held.
+async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: i64) -> Result<(), sqlx::Error> {
+    let happened = end.happened(job.attempts >= job.max_attempts);
+    let (http_status, error, result) = match end {
+        End::Completed { http_status, result } => (Some(*http_status), None, Some(result)),
+        End::Failed { http_status, error, result } | End::Again { http_status, error, result, .. } => {
+            (*http_status, Some(error.clone()), Some(result).filter(|result| !result.is_empty()))
+        }
+        End::Deferred { reason, .. } | End::Cancelled { reason } => (None, Some(reason.clone()), None),
+        End::Released => (None, None, None),
+    };
+    if happened.is_end_of_job() {
+        return close(connection, job, happened, http_status, error, result, now_ms).await;
+    }
+    let (after_ms, was_attempt) = match end {
+        End::Again { after_ms, .. } => (*after_ms, true),
+        End::Deferred { after_ms, .. } => (*after_ms, false),
+        _ => (0, false),
+    };
+    let due = now_ms.saturating_add(after_ms);
+    let told = facts([
+        ("attempt", Some(job.attempts).filter(|_| was_attempt).into()),
+        ("due_unix_ms", due.into()),
+        ("http_status", http_status.into()),
+        ("error", error.clone().into()),
+    ]);
+    tell(connection, &job.id, job.key.as_deref(), happened, told, now_ms).await?;
+    let statement = "UPDATE job SET status = 'queued', attempts = attempts - ?, not_before_unix_ms = ?, worker = NULL, \
+         lease_until_unix_ms = NULL, http_status = coalesce(?, http_status), error = coalesce(?, error) WHERE seq = ?";
+    sqlx::query(statement)
+        .bind(!was_attempt)
+        .bind(due)
+        .bind(http_status)
+        .bind(error)
+        .bind(job.seq)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Ends a job for good, and does what follows from that: whoever waits for it by a webhook is told, and its batch counts
+/// it.
+async fn close(
+    connection: &mut SqliteConnection,
+    job: Job,
+    happened: Happened,
+    http_status: Option<u16>,
+    error: Option<String>,
+    result: Option<&Vec<u8>>,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let Some(status) = Status::after(happened) else { return Ok(()) };
+    let told = facts([
+        ("attempt", Some(job.attempts).filter(|attempts| *attempts > 0).into()),
+        ("http_status", http_status.into()),
+        ("error", error.clone().into()),
+    ]);
+    tell(connection, &job.id, job.key.as_deref(), happened, told, now_ms).await?;
+    let statement = "UPDATE job SET status = ?, ended_unix_ms = ?, http_status = coalesce(?, http_status), error = ?, \
+         result = ?, worker = NULL, lease_until_unix_ms = NULL WHERE seq = ?";
+    sqlx::query(statement)
+        .bind(status.as_str())
+        .bind(now_ms)
+        .bind(http_status)
+        .bind(&error)
+        .bind(result)
+        .bind(job.seq)
+        .execute(&mut *connection)
+        .await?;
+    if job.webhook {
+        let delivery = New {
+            id: format!("{}.webhook.{}", job.id, job.attempts),
+            kind: Kind::Webhook,
+            key: job.key.clone(),
+            part_of: Some((job.id.clone(), 0)),
+            priority: job.priority,
+            not_before_unix_ms: None,
+            expires_unix_ms: None,
+            max_attempts: WEBHOOK_ATTEMPTS,
+            request: Vec::new(),
+            webhook: false,
+        };
+        submit(connection, &delivery, now_ms).await?;
+    }
+    if let (Kind::Request, Some(batch)) = (job.kind, &job.part_of) {
+        batches::count(connection, batch, status, now_ms).await?;
+    }
+    Ok(())
+}
+
+/// With the configured pauses, from a second to five minutes, about an hour.
+const WEBHOOK_ATTEMPTS: u32 = 20;
+
+async fn obey(connection: &mut SqliteConnection, job: Job, order: Order, now_ms: i64) -> Result<Obeyed, sqlx::Error> {
+    let id = job.id.clone();
+    match order {
+        Order::Cancel if !job.status.has_ended() => {
+            let error = Some("cancelled: as was asked".to_owned());
+            close(connection, job, Happened::Cancelled, None, error, None, now_ms).await?;
+        }
+        Order::Discard if job.status == Status::Dead => {
+            let error = job.error.clone();
+            close(
+                connection,
+                Job { webhook: false, part_of: None, ..job },
+                Happened::Discarded,
+                None,
+                error,
+                None,
+                now_ms,
+            )
+            .await?;
+        }
+        // A line of a batch was counted when it ended, and its batch is written by now.
+        Order::Retry
+            if matches!(job.status, Status::Dead | Status::Failed | Status::Expired | Status::Cancelled)
+                && (job.part_of.is_none() || job.kind == Kind::Webhook) =>
+        {
+            let statement = "UPDATE job SET status = 'queued', attempts = 0, not_before_unix_ms = ?, \
+                 expires_unix_ms = NULL, ended_unix_ms = NULL, http_status = NULL, error = NULL, result = NULL WHERE seq = ?";
+            sqlx::query(statement).bind(now_ms).bind(job.seq).execute(&mut *connection).await?;
+            tell(connection, &job.id, job.key.as_deref(), Happened::Requeued, Facts::new(), now_ms).await?;
+        }
+        _ => return Ok(Obeyed::Impossible(job)),
+    }
+    let row = select(connection, "id = ?").bind(&id).fetch_one(&mut *connection).await?;
+    Ok(Obeyed::Done(self::job(&row)?))
+}
