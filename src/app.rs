@@ -31,6 +31,7 @@ use crate::api::idempotency::Idempotency;
 use crate::api::later::{Desk, Kept};
 use crate::api::router::{Shared, full, router};
 use crate::config::{Loaded, Source, Storage};
+use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
@@ -134,6 +135,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
     tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));
+    let notes = gateway.dispatcher.fleet.notes.clone();
+    notes.add(Kind::ServerStarted, "server", facts([("version", env!("CARGO_PKG_VERSION").into())]));
+    tracker.spawn(jobs::write_notes(desk.clone(), notes, stop.clone()));
     let shared = Shared {
         gateway: gateway.clone(),
         operations: operations.clone(),
@@ -237,6 +241,11 @@ impl Running {
         self.writer_stop.cancel();
         let (unsaved, ()) = tokio::join!(self.writer, telemetry);
         let unsaved = unsaved.unwrap_or(0);
+        let notes = &self.gateway.dispatcher.fleet.notes;
+        notes.add(Kind::ServerStopped, "server", Facts::new());
+        if let Err(failure) = notes.write(&*self.store).await {
+            tracing::warn!(error = %failure, "the last events could not be written");
+        }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");

@@ -1,14 +1,17 @@
 //! The commands, one file each. Results go to standard output, everything else to standard error.
 
+pub mod batch;
 pub mod bench;
 pub mod budgets;
 pub mod chaos;
 pub mod chat;
 pub mod check;
 pub mod demo;
+pub mod events;
 pub mod explain;
 pub mod import;
 pub mod init;
+pub mod jobs;
 pub mod keys;
 pub mod models;
 pub mod route;

@@ -4,6 +4,7 @@
 //! An event says what changed and never what was asked or answered. Requests that are answered at once write none: their
 //! row in the ledger is their whole life, and [`life`] tells it as events.
 
+pub mod anomaly; // what is out of the ordinary
 pub mod life; // a ledger row, told as events
 pub mod log; // the port: where events are kept
 pub mod notes; // what the router itself has to say
@@ -129,6 +130,12 @@ impl Kind {
     pub fn is_end_of_job(self) -> bool {
         use Kind::{Cancelled, Completed, DeadLettered, Discarded, Expired, Failed};
         matches!(self, Completed | Failed | Cancelled | Expired | DeadLettered | Discarded)
+    }
+}
+
+impl Kind {
+    pub fn is_of_batch(self) -> bool {
+        self.as_str().starts_with("batch_")
     }
 }
 

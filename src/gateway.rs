@@ -150,6 +150,7 @@ impl Gateway {
             self.ledger.clone(),
             self.drafts.clone(),
             self.log.clone(),
+            self.dispatcher.fleet.notes.clone(),
             &inbound,
             &rules.settings.telemetry,
         );

@@ -8,6 +8,7 @@
 pub mod bell; // wakes whoever waits for a job
 pub mod job; // a job, its states and how they change
 pub mod queue; // the port: where jobs are kept
+pub mod replay; // what events tell, at any moment
 pub mod settings; // what the configuration says
 pub mod wish; // when a caller wants it done
 pub mod worker; // claims, carries out, ends

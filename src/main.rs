@@ -161,6 +161,35 @@ enum Command {
         #[arg(long, short, default_value_t = 4010)]
         port: u16,
     },
+    /// Show, repeat and discard requests that are answered later, and the dead letters among them.
+    Jobs {
+        #[command(subcommand)]
+        command: Jobs,
+    },
+    /// Read the log of events: what happened, what it adds up to, how things stood at a moment.
+    Events {
+        #[command(subcommand)]
+        command: Events,
+    },
+    /// Have the lines of a file answered by a running server, and write the answers into another one.
+    Batch {
+        /// JSONL, as OpenAI's batches have it: custom_id, method, url and body in each line.
+        file: PathBuf,
+        /// Where answers go; FILE.out.jsonl if not given. Lines without an answer go to FILE.errors.jsonl.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// Of every line.
+        #[arg(long, default_value = "/v1/chat/completions")]
+        endpoint: String,
+        /// After which lines that nobody has come to expire.
+        #[arg(long, default_value = "24h")]
+        window: String,
+        /// The server's base URL.
+        #[arg(long, default_value = "http://127.0.0.1:4000/v1")]
+        url: String,
+        #[arg(long, env = "STEPWELL_API_KEY", hide_env_values = true)]
+        api_key: Option<String>,
+    },
     /// Make, show, rotate and revoke the keys of callers.
     Keys {
         #[command(subcommand)]
@@ -258,6 +287,86 @@ enum Keys {
 }
 
 #[derive(Subcommand)]
+enum Jobs {
+    /// List jobs, newest first.
+    List {
+        /// queued, running, completed, failed, cancelled, expired or dead.
+        #[arg(long)]
+        status: Option<String>,
+        /// Lines of this batch only.
+        #[arg(long)]
+        batch: Option<String>,
+        /// Also what the router does for itself: webhooks, batches.
+        #[arg(long)]
+        all: bool,
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the dead letters: jobs of which all attempts failed.
+    Dead {
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show a job with its history.
+    Show {
+        id: String,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have a dead, failed, expired or cancelled job done once more.
+    Retry {
+        /// Ids; or `dead` for all dead letters.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a dead letter off the list for good.
+    Discard {
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
+enum Events {
+    /// List events, oldest first.
+    List {
+        /// Kinds, comma separated, such as dead_lettered,breaker_opened.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Of this request, batch or target only.
+        #[arg(long)]
+        subject: Option<String>,
+        /// An RFC 3339 time, or a span back from now such as 7d or 24h.
+        #[arg(long, default_value = "24h")]
+        since: String,
+        #[arg(long)]
+        until: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Tell the log again from its beginning: sums and states are made anew and compared with those that there were.
+    Replay {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// How everything stood at a moment: usage, jobs, batches, breakers.
+    At {
+        /// An RFC 3339 time, or a span back from now such as 7d or 24h.
+        moment: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Subcommand)]
 enum Import {
     /// A LiteLLM proxy's config.yaml. Secrets become references to environment variables.
     Litellm {
@@ -335,6 +444,32 @@ fn keys(keys: Keys) -> command::Outcome {
     }
 }
 
+fn jobs(jobs: Jobs) -> command::Outcome {
+    use command::jobs::Listed;
+    match jobs {
+        Jobs::List { status, batch, all, limit, place } => {
+            command::jobs::list(&place.into(), &Listed { status, batch, internal: all, limit })
+        }
+        Jobs::Dead { limit, place } => {
+            let listed = Listed { status: Some("dead".to_owned()), batch: None, internal: true, limit };
+            command::jobs::list(&place.into(), &listed)
+        }
+        Jobs::Show { id, place } => command::jobs::show(&place.into(), &id),
+        Jobs::Retry { ids, place } => command::jobs::retry(&place.into(), &ids),
+        Jobs::Discard { ids, place } => command::jobs::discard(&place.into(), &ids),
+    }
+}
+
+fn events(events: Events) -> command::Outcome {
+    match events {
+        Events::List { kind, subject, since, until, place } => {
+            command::events::list(&place.into(), kind.as_deref(), subject, &since, until.as_deref())
+        }
+        Events::Replay { place } => command::events::replay(&place.into()),
+        Events::At { moment, place } => command::events::at(&place.into(), &moment),
+    }
+}
+
 fn main() -> ExitCode {
     let Cli { command, serve } = Cli::parse();
     let exit = match command.unwrap_or(Command::Serve(serve)) {
@@ -375,6 +510,11 @@ fn main() -> ExitCode {
         Command::Bench { concurrency, duration, stream } => command::bench::run(concurrency, duration, stream),
         Command::Chaos { config, requests, json } => command::chaos::run(config.as_deref(), requests, json),
         Command::Demo { host, port } => command::demo::run(host, port),
+        Command::Jobs { command } => jobs(command),
+        Command::Events { command } => events(command),
+        Command::Batch { file, output, endpoint, window, url, api_key } => {
+            command::batch::run(&file, output, &endpoint, &window, &url, api_key.as_deref())
+        }
         Command::Keys { command } => keys(command),
         Command::Completions { shell } => {
             let mut cli = <Cli as clap::CommandFactory>::command();

@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::events::anomaly::{Anomaly, Detector};
+use crate::events::notes::Notes;
+use crate::events::{Kind, facts};
 use crate::gateway::Gateway;
 use crate::ledger::record::Record;
 use crate::otlp::{Exporter, Peer};
@@ -29,6 +32,20 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Rows kept for followers who are slow to read.
 const FOLLOWED: usize = 1024;
+
+/// Tells an anomaly to everybody who wants to know.
+fn report(anomaly: &Anomaly, notes: &Notes) {
+    let Anomaly { pattern, subject, value, usual, z_score } = anomaly;
+    metrics::counter!(Metric::Anomalies.name(), "pattern" => pattern.as_str()).increment(1);
+    tracing::warn!(pattern = pattern.as_str(), subject, value, usual, z_score, "something is out of the ordinary");
+    let told = facts([
+        ("pattern", pattern.as_str().into()),
+        ("value", (*value).into()),
+        ("usual", (*usual).into()),
+        ("z_score", (*z_score).into()),
+    ]);
+    notes.add(Kind::Anomaly, subject, told);
+}
 
 /// How many lines of the log were dropped, if somebody counts that.
 static LOG_LINES_LOST: OnceLock<ErrorCounter> = OnceLock::new();
@@ -52,6 +69,7 @@ pub struct Operations {
     exporter: Exporter,
     /// Rows as they end, for whoever follows.
     rows: broadcast::Sender<Arc<Record>>,
+    detector: Mutex<Detector>,
 }
 
 /// The last attempt to read the configuration.
@@ -79,6 +97,7 @@ impl Operations {
             prometheus: recorder::start(),
             exporter: Exporter::default(),
             rows: broadcast::Sender::new(FOLLOWED),
+            detector: Mutex::default(),
         }
     }
 
@@ -110,7 +129,12 @@ impl Operations {
         }
         let settings = gateway.rules().settings.clone();
         let peer = |name: &str| settings.provider(name).map_or_else(|| Peer::unknown(name), |known| Peer::of(known));
+        let mut detector = self.detector.lock();
         for record in &fresh {
+            let now = self.started.elapsed().as_secs_f64();
+            for anomaly in detector.add(record, &settings.anomalies, now) {
+                report(&anomaly, &gateway.dispatcher.fleet.notes);
+            }
             crate::ledger::metrics::observe(record);
             if self.rows.receiver_count() > 0 {
                 let _ = self.rows.send(record.clone());

@@ -110,6 +110,7 @@ impl Served {
         describe::<asked::Item>(schemas);
         describe::<answered::ReportFormat>(schemas);
         describe::<answered::RequestStatus>(schemas);
+        describe::<answered::Order>(schemas);
         // Writing our own types to memory as JSON cannot fail.
         (self.router, completed(serde_json::to_value(&document).unwrap_or_default()))
     }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::later::Desk;
+use crate::events::Kind;
+use crate::events::notes::Notes;
 use crate::gateway::Gateway;
 use crate::jobs::job::Status;
 use crate::jobs::worker::Workers;
@@ -16,6 +18,9 @@ use crate::telemetry::metric::Metric;
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often what is too old is deleted.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// How soon events that could not be written are tried again.
+const RETRY_NOTES: Duration = Duration::from_secs(1);
 
 /// This server's workers.
 pub fn workers(desk: &Arc<Desk>) -> Arc<Workers> {
@@ -68,4 +73,35 @@ async fn tidy(desk: &Desk) -> Result<(), crate::ledger::journal::Failure> {
         tracing::info!(jobs, files, "deleted what is not kept any longer");
     }
     Ok(())
+}
+
+/// Writes down what the router has to say of itself, soon after it is said, until `stop`. Anomalies are told, if somebody
+/// wants to be told.
+pub async fn write_notes(desk: Arc<Desk>, notes: Notes, stop: CancellationToken) {
+    let mut failing = false;
+    let mut dropped = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = notes.added() => {}
+            () = tokio::time::sleep(RETRY_NOTES), if failing => {}
+        }
+        let now = notes.dropped();
+        counter!(Metric::EventsDropped.name()).increment(now - dropped);
+        dropped = now;
+        match notes.write(&*desk.kept.log).await {
+            Ok(written) => {
+                failing = false;
+                for note in written.iter().filter(|note| note.kind == Kind::Anomaly) {
+                    desk.tell_operators(note).await;
+                }
+            }
+            Err(failure) => {
+                if !failing {
+                    tracing::warn!(error = %failure, "events cannot be written; they wait");
+                }
+                failing = true;
+            }
+        }
+    }
 }

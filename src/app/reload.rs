@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::difference::difference;
 use super::{accounts, discover};
 use crate::config::{self, Source};
+use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::operations::Operations;
@@ -103,6 +104,7 @@ impl Reloader {
                         self.files.push(file);
                     }
                 }
+                self.gateway.dispatcher.fleet.notes.add(Kind::ConfigurationRefused, "server", Facts::new());
                 return self.operations.reload_failed(problems.to_string());
             }
         };
@@ -134,11 +136,14 @@ impl Reloader {
                 self.open_accounts(&tenants.tenants).await;
                 self.operations.reloaded(loaded.origin.to_string());
                 tracing::info!(because, version, targets, "configuration reloaded: {changes}");
+                let notes = &self.gateway.dispatcher.fleet.notes;
+                notes.add(Kind::ConfigurationReloaded, "server", facts([("version", version.into())]));
             }
             Err(problems) => {
                 let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
                 tracing::error!(because, "the configuration was not reloaded; the old rules stay in force:\n{text}");
                 self.operations.reload_failed(text);
+                self.gateway.dispatcher.fleet.notes.add(Kind::ConfigurationRefused, "server", Facts::new());
             }
         }
     }

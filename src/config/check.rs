@@ -67,6 +67,7 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
+    settings.anomalies = file.section("anomalies").map(jobs::anomalies).unwrap_or_default();
     settings.webhooks = file.section("webhooks").map(jobs::webhooks).unwrap_or_default();
     let mut transforms = Transforms::default();
     settings.tenants = tenants(&mut file, &settings, &broken, &mut transforms);

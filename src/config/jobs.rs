@@ -1,4 +1,4 @@
-//! The sections `jobs` and `webhooks`.
+//! The sections `jobs`, `webhooks` and `anomalies`.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::reader::{Section, set};
+use crate::events::anomaly;
 use crate::jobs::settings::{Settings, Webhooks, Window};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -66,6 +67,19 @@ fn window(mut section: Section<'_>) -> Option<Window> {
     }
     section.finish();
     Some(Window { from: from?, to: to?, time_zone: time_zone? })
+}
+
+pub(super) fn anomalies(mut section: Section<'_>) -> anomaly::Settings {
+    let mut anomalies = anomaly::Settings::default();
+    set(&mut anomalies.enabled, section.flag("enabled"));
+    set(&mut anomalies.failures, section.count("failures", 2..=100_000).map(|count| count.0 as u32));
+    set(&mut anomalies.within, section.span("within", SECOND..=HOUR));
+    set(&mut anomalies.z_score, section.number("z_score", 2.0..=100.0));
+    set(&mut anomalies.min_requests, section.count("min_requests", 10..=1_000_000).map(|count| count.0 as u32));
+    set(&mut anomalies.pause, section.span("pause", SECOND..=DAY));
+    anomalies.webhook = section.text("webhook");
+    section.finish();
+    anomalies
 }
 
 pub(super) fn webhooks(mut section: Section<'_>) -> Webhooks {

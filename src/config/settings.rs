@@ -14,7 +14,7 @@ use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::transform::Transform;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, guard, jobs, rank, telemetry, tenant};
+use crate::{admission, cache, classify, events, guard, jobs, rank, telemetry, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub jobs: jobs::settings::Settings,
     /// Where their ends may be told.
     pub webhooks: jobs::settings::Webhooks,
+    /// What is out of the ordinary.
+    pub anomalies: events::anomaly::Settings,
     pub logging: Logging,
     /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
     pub tenants: tenant::settings::Settings,

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use super::settings::Policy;
 use crate::admission::lobby::Lobby;
 use crate::catalog::{Target, TargetId};
+use crate::events::notes::Notes;
 use crate::rank::score::{Availability, Vitals};
 use crate::resilience::breaker::State;
 use crate::resilience::cooldown::CoolDown;
@@ -28,6 +29,8 @@ pub struct Fleet {
     providers: DashMap<Arc<str>, Arc<Dock>>,
     /// Requests that wait for a place at a provider.
     pub lobby: Arc<Lobby<Reserved>>,
+    /// Where breakers say that they opened or closed.
+    pub notes: Notes,
 }
 
 /// The state of one target, for `/gateway/status`.
@@ -52,7 +55,7 @@ impl Fleet {
         }
         self.providers
             .entry(provider.clone())
-            .or_insert_with(|| Arc::new(Dock::new(provider, &self.lobby, now)))
+            .or_insert_with(|| Arc::new(Dock::new(provider, &self.lobby, &self.notes, now)))
             .clone()
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::log::{Log, Note};
 use super::{Facts, Kind};
+use crate::ledger::journal::Failure;
 
 /// Notes that wait to be written; beyond that the newest are dropped and counted.
 const MOST: usize = 4096;
@@ -24,7 +25,9 @@ struct Inner {
 }
 
 impl Notes {
-    pub fn add(&self, at_unix_ms: i64, kind: Kind, subject: &str, facts: Facts) {
+    /// Something has happened just now.
+    pub fn add(&self, kind: Kind, subject: &str, facts: Facts) {
+        let at_unix_ms = jiff::Timestamp::now().as_millisecond();
         let mut waiting = self.0.waiting.lock();
         if waiting.len() >= MOST {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -45,19 +48,19 @@ impl Notes {
         self.0.added.notified().await;
     }
 
-    /// Writes what waits. What cannot be written goes on waiting, before what came meanwhile.
-    pub async fn write(&self, log: &dyn Log) -> Result<(), crate::ledger::journal::Failure> {
+    /// Writes what waits, and returns it. What cannot be written goes on waiting, before what came meanwhile.
+    pub async fn write(&self, log: &dyn Log) -> Result<Vec<Note>, Failure> {
         let taken = std::mem::take(&mut *self.0.waiting.lock());
         if taken.is_empty() {
-            return Ok(());
+            return Ok(taken);
         }
-        let written = log.note(&taken).await;
-        if written.is_err() {
+        if let Err(failure) = log.note(&taken).await {
             let mut waiting = self.0.waiting.lock();
             let meanwhile = std::mem::replace(&mut *waiting, taken);
             waiting.extend(meanwhile);
             waiting.truncate(MOST);
+            return Err(failure);
         }
-        written
+        Ok(taken)
     }
 }

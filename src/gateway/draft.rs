@@ -16,6 +16,8 @@ use crate::admission::rate::Admitted;
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
 use crate::dispatch::trail::{Attempt, Trail};
+use crate::events::notes::Notes;
+use crate::events::{Kind, facts};
 use crate::ledger::Ledger;
 use crate::ledger::record::{Answered, AttemptRow, CacheUse, Record, Status};
 use crate::ledger::timing::Timing;
@@ -38,6 +40,7 @@ pub struct Draft {
     /// What it took of its caller's limits, and what it may cost: set right with the row.
     taken: Mutex<Taken>,
     log: Option<Arc<dyn Log>>,
+    notes: Notes,
 }
 
 #[derive(Default)]
@@ -53,6 +56,7 @@ impl Draft {
         ledger: Ledger,
         open: Arc<DashMap<Arc<str>, u32>>,
         log: Option<Arc<dyn Log>>,
+        notes: Notes,
         inbound: &Inbound,
         telemetry: &Telemetry,
     ) -> Arc<Self> {
@@ -75,6 +79,7 @@ impl Draft {
             permit: Mutex::new(None),
             taken: Mutex::default(),
             log,
+            notes,
         })
     }
 
@@ -288,7 +293,9 @@ impl Draft {
         if let (Some(log), Some(1..)) = (&self.log, taken.money.as_ref().and_then(Hold::money)) {
             log.settled(&record.id, record.started_unix_ms, record.cost.map_or(0, |cost| cost.0));
         }
-        taken.settle(&record);
+        for warning in taken.settle(&record) {
+            warn(&warning, &self.notes);
+        }
         if record.timing.total.is_zero() {
             record.timing.total = self.began.elapsed();
             record.total_ms = record.timing.total.as_millis() as u64;
@@ -312,7 +319,7 @@ impl Draft {
 
 impl Taken {
     /// Puts what was really used in the place of what was expected.
-    fn settle(self, record: &Record) {
+    fn settle(self, record: &Record) -> Vec<Warning> {
         // An answer from the cache, or somebody else's, used nothing.
         let is_bought = record.cache.is_bought();
         let tokens = if is_bought { record.prompt_tokens + record.completion_tokens } else { 0 };
@@ -326,12 +333,13 @@ impl Taken {
         if let Some(hold) = self.money {
             // Without a price only budgets that cannot be passed are left, and nothing is known to add.
             let cost = record.cost.map_or(0, |cost| cost.0);
-            hold.settle(cost, 0, &record.provider).iter().for_each(warn);
+            return hold.settle(cost, 0, &record.provider);
         }
+        Vec::new()
     }
 }
 
-fn warn(warning: &Warning) {
+fn warn(warning: &Warning, notes: &Notes) {
     let Allotment { account: Account { scope, period, .. }, limit, .. } = &warning.allotment;
     let percent = warning.share.0 * 100.0;
     let (spent, limit) = (NanoUsd(warning.balance.spent), NanoUsd(*limit));
@@ -348,6 +356,13 @@ fn warn(warning: &Warning) {
         "{scope} has spent {percent:.0} % of the budget of this {}: {spent} of {limit}",
         period.as_str()
     );
+    let told = facts([
+        ("period", period.as_str().into()),
+        ("percent", percent.into()),
+        ("spent_usd", spent.usd().into()),
+        ("limit_usd", limit.usd().into()),
+    ]);
+    notes.add(Kind::BudgetWarning, &scope.to_string(), told);
 }
 
 impl Drop for Draft {

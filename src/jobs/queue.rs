@@ -71,6 +71,9 @@ pub trait Queue: Send + Sync {
     /// At most `most` jobs, newest first, older than `before` (a [`Job::seq`]).
     fn list<'a>(&'a self, filter: &'a Filter, before: Option<i64>, most: usize) -> Answer<'a, Vec<Job>>;
 
+    /// Puts a job into the state that its events tell. For whoever tells the log again.
+    fn restate<'a>(&'a self, id: &'a str, status: Status) -> Answer<'a, ()>;
+
     /// How many there are in each state.
     fn counts(&self) -> Answer<'_, Vec<(Status, u64)>>;
 

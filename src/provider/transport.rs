@@ -88,6 +88,8 @@ pub struct Incoming {
     pub headers: HeaderMap,
     body: Body,
     received: usize,
+    /// Of the body, in bytes.
+    most: usize,
 }
 
 enum Body {
@@ -102,7 +104,7 @@ impl Transport {
         if let Some(mut script) = outgoing.script {
             script.wait_for_head().await?;
             let (status, headers) = (script.status, script.headers.clone());
-            return Ok(Incoming { status, headers, body: Body::Script(script), received: 0 });
+            return Ok(Incoming { status, headers, body: Body::Script(script), received: 0, most: MAX_ANSWER_BYTES });
         }
         let (address, dial) = (self.address(&outgoing.url)?, dial.into());
         let client = self.client(dial)?;
@@ -123,7 +125,13 @@ impl Transport {
             address.answered.store(true, Ordering::Relaxed);
         }
         let headers = std::mem::take(response.headers_mut());
-        Ok(Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 })
+        Ok(Incoming {
+            status: response.status(),
+            headers,
+            body: Body::Http(response),
+            received: 0,
+            most: MAX_ANSWER_BYTES,
+        })
     }
 
     /// Gets ready to send from this runtime: the first request need not read the system's certificates, and cannot fail
@@ -257,8 +265,46 @@ impl Transport {
         let request = self.client(limit.into())?.post(url).headers(headers).body(body).timeout(limit);
         let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
-        let incoming = Incoming { status: response.status(), headers, body: Body::Http(response), received: 0 };
+        let incoming = Incoming {
+            status: response.status(),
+            headers,
+            body: Body::Http(response),
+            received: 0,
+            most: MAX_ANSWER_BYTES,
+        };
         Ok((incoming.status, incoming.head(TOKEN_BYTES).await))
+    }
+
+    /// Posts a body that comes in pieces, and waits for the head of the answer. There is a deadline for the connection
+    /// alone: the caller sets others by dropping the future.
+    pub async fn upload<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static>(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: impl futures_util::Stream<Item = Result<Bytes, E>> + Send + 'static,
+        connect: Duration,
+    ) -> Result<Incoming, String> {
+        let client = self.client(connect.into()).map_err(|failure| failure.message)?;
+        let request = client.post(url).headers(headers).body(reqwest::Body::wrap_stream(body));
+        Self::begun(request).await
+    }
+
+    /// Asks for a document of any length, to be read as it comes.
+    pub async fn get(&self, url: &str, headers: HeaderMap, connect: Duration) -> Result<Incoming, String> {
+        let client = self.client(connect.into()).map_err(|failure| failure.message)?;
+        Self::begun(client.get(url).headers(headers)).await
+    }
+
+    async fn begun(request: reqwest::RequestBuilder) -> Result<Incoming, String> {
+        let mut response = request.send().await.map_err(|error| failure(&error).message)?;
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Incoming {
+            status: response.status(),
+            headers,
+            body: Body::Http(response),
+            received: 0,
+            most: MAX_ANSWER_BYTES,
+        })
     }
 
     /// Posts to an address that a caller chose, and returns the answer's status. The host's name is looked up once, every
@@ -349,11 +395,16 @@ impl Incoming {
         });
         if let Ok(bytes) = &piece {
             self.received += bytes.len();
-            if self.received > MAX_ANSWER_BYTES {
+            if self.received > self.most {
                 return Some(Err(Failure::malformed("the answer is larger than 64 MiB")));
             }
         }
         Some(piece)
+    }
+
+    /// The body is a file, which may be longer than any answer.
+    pub fn unbounded(&mut self) {
+        self.most = usize::MAX;
     }
 
     /// The whole body.

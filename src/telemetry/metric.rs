@@ -84,6 +84,8 @@ metrics! {
     JobsRunning, "stepwell_jobs_running", Gauge, [], "Asynchronous requests that this server is carrying out.";
     JobsEnded, "stepwell_jobs_ended_total", Counter, ["outcome"], "Attempts at asynchronous requests that ended, by what became of them.";
     Jobs, "stepwell_jobs", Gauge, ["status"], "Asynchronous requests in the store, by status. Of all servers together.";
+    Anomalies, "stepwell_anomalies_total", Counter, ["pattern"], "What was found out of the ordinary: many failures at once, unusual costs, latencies or error rates.";
+    EventsDropped, "stepwell_events_dropped_total", Counter, [], "Events that were not written to the log because too many waited.";
     Shed, "stepwell_requests_shed_total", Counter, ["reason"],
         "Requests refused because there was no room.";
     Connections, "stepwell_connections", Gauge, [],

@@ -133,6 +133,13 @@ async fn openai_python_on_the_demo() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_python_with_batches_and_in_the_background() {
+    let Some(home) = installed("openai") else { return };
+    let app = app("providers: { demo: {} }", &[]).await;
+    python(&app, &home, "openai_batches.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openai_python_with_keys_of_all_kinds() {
     let Some(home) = installed("openai") else { return };
     let upstreams = [upstream().await, upstream().await];

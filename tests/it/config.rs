@@ -17,7 +17,7 @@ fn directory(yaml: &str) -> tempfile::TempDir {
 #[test]
 fn check_shows_every_problem_with_file_line_and_the_word_that_was_meant() {
     let directory = directory(
-        "providers:\n  opnai: { api_key: x }\n  local: { format: openai, base_url: 'http://127.0.0.1:1/v1', timeout: 3s, models: [ { id: m } ] }\nrouting: { strategy: balancd }\njobs: { workers: 2 }\n",
+        "providers:\n  opnai: { api_key: x }\n  local: { format: openai, base_url: 'http://127.0.0.1:1/v1', timeout: 3s, models: [ { id: m } ] }\nrouting: { strategy: balancd }\nrollout: { stages: 2 }\n",
     );
     let output = stepwell(directory.path()).arg("check").output().expect("output");
     assert_eq!(output.status.code(), Some(3));
@@ -30,7 +30,7 @@ fn check_shows_every_problem_with_file_line_and_the_word_that_was_meant() {
         "providers.yaml:4:",
         "`balanced`",
         "providers.yaml:5:",
-        "jobs",
+        "rollout",
         "^",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");

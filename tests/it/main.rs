@@ -3,6 +3,7 @@
 mod support;
 
 mod balance;
+mod batches;
 mod budgets;
 mod cache;
 mod cascade;
@@ -21,6 +22,7 @@ mod headers;
 mod idempotency;
 mod import;
 mod keys;
+mod later;
 mod layers;
 mod ledger;
 mod limits;
@@ -33,4 +35,5 @@ mod scripted;
 mod streaming;
 mod tls;
 mod tokens;
+mod told;
 mod transforms;

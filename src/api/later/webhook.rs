@@ -18,13 +18,14 @@ use serde_json::json;
 use super::Desk;
 use super::carry_out::{again, failed, store_failed};
 use super::work::Work;
-use crate::jobs::job::{Claimed, End, Job};
+use crate::events::log::Note;
+use crate::jobs::job::{Claimed, End, Job, Kind, New};
 use crate::jobs::settings::Webhooks;
 use crate::ledger::usage::rfc3339;
 
 /// Delivers the end of the request that a webhook's job belongs to.
 pub(super) async fn deliver(desk: &Desk, claimed: &Claimed) -> End {
-    let Some(parent) = &claimed.job.part_of else { return failed("no_request", "the job names no request") };
+    let Some(parent) = &claimed.job.part_of else { return deliver_note(desk, claimed).await };
     let found = async { Ok((desk.kept.queue.find(parent).await?, desk.kept.queue.contents(parent).await?)) };
     let (job, request) = match found.await {
         Ok((Some(job), Some((request, _)))) => (job, request),
@@ -35,20 +36,62 @@ pub(super) async fn deliver(desk: &Desk, claimed: &Claimed) -> End {
     let Some(url) = work.and_then(|work| work.webhook) else {
         return failed("unreadable", "the webhook's address cannot be opened");
     };
+    send(desk, claimed, &url, told(&job).to_string().into_bytes()).await
+}
+
+/// Delivers what an operator wants to be told.
+async fn deliver_note(desk: &Desk, claimed: &Claimed) -> End {
+    let opened = desk.open(&claimed.job.id, &claimed.request);
+    match opened.and_then(|opened| serde_json::from_slice::<(String, String)>(&opened).ok()) {
+        Some((url, body)) => send(desk, claimed, &url, body.into_bytes()).await,
+        None => failed("unreadable", "the webhook's address cannot be opened"),
+    }
+}
+
+impl Desk {
+    /// Has an event told to whom `anomalies.webhook` names.
+    pub async fn tell_operators(&self, note: &Note) {
+        let rules = self.gateway.rules();
+        let Some(url) = &rules.settings.anomalies.webhook else { return };
+        let id = format!("note_{}", uuid::Uuid::now_v7().simple());
+        let data = json!({"subject": note.subject, "facts": note.facts});
+        let said = json!({"type": note.kind.as_str(), "timestamp": rfc3339(note.at_unix_ms), "data": data});
+        let sealed = serde_json::to_vec(&(url, said.to_string())).ok().and_then(|plain| self.seal(&id, &plain).ok());
+        let Some(request) = sealed else { return };
+        let job = New {
+            id,
+            kind: Kind::Webhook,
+            key: None,
+            part_of: None,
+            priority: 0,
+            not_before_unix_ms: None,
+            expires_unix_ms: None,
+            max_attempts: rules.settings.jobs.max_attempts,
+            request,
+            webhook: false,
+        };
+        if let Err(failure) = self.kept.queue.submit(&[job]).await {
+            tracing::error!(error = %failure, "an anomaly cannot be told");
+        }
+        self.bell.ring_work();
+    }
+}
+
+/// Sends a body, if that is allowed.
+async fn send(desk: &Desk, claimed: &Claimed, url: &str, body: Vec<u8>) -> End {
     let rules = desk.gateway.rules();
     let settings = &rules.settings.webhooks;
     // An operator may have thought better of it since.
-    let target = match check(&url, settings) {
+    let target = match check(url, settings) {
         Ok(target) => target,
         Err(reason) => return failed("webhook_not_allowed", &reason),
     };
-    let body = told(&job).to_string().into_bytes();
     let now = jiff::Timestamp::now().as_second();
     let mut headers = signed(&claimed.job.id, now, &body, settings.secret.as_ref());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let permitted = |address: IpAddr| target.is_private || is_public(address);
     let delivered =
-        desk.gateway.dispatcher.transport.deliver_outside(&url, headers, body, settings.timeout.0, permitted).await;
+        desk.gateway.dispatcher.transport.deliver_outside(url, headers, body, settings.timeout.0, permitted).await;
     let pause_ms = desk.pause_ms(claimed.job.attempts);
     match delivered {
         Ok(status) if (200..300).contains(&status) => End::Completed { http_status: status, result: Vec::new() },

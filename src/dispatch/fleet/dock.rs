@@ -7,6 +7,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::admission::lobby::Lobby;
+use crate::events::notes::Notes;
 use crate::rank::score::Availability;
 use crate::resilience::backoff::Budget;
 use crate::resilience::cooldown::CoolDown;
@@ -16,6 +17,7 @@ use crate::resilience::limit::Limit;
 pub(super) struct Dock {
     pub(super) name: Arc<str>,
     pub(super) lobby: Arc<Lobby<Reserved>>,
+    pub(super) notes: Notes,
     pub(super) pending: AtomicU32,
     pub(super) retries: Mutex<Budget>,
     /// The account is out, with all its models.
@@ -56,10 +58,11 @@ impl Drop for Reserved {
 }
 
 impl Dock {
-    pub(super) fn new(name: &Arc<str>, lobby: &Arc<Lobby<Reserved>>, now: Instant) -> Self {
+    pub(super) fn new(name: &Arc<str>, lobby: &Arc<Lobby<Reserved>>, notes: &Notes, now: Instant) -> Self {
         Self {
             name: name.clone(),
             lobby: lobby.clone(),
+            notes: notes.clone(),
             pending: AtomicU32::new(0),
             retries: Mutex::new(Budget::new(now)),
             cool_down: Mutex::default(),

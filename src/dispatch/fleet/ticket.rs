@@ -9,6 +9,7 @@ use super::random;
 use super::station::{Left, Station};
 use crate::catalog::Target;
 use crate::dispatch::settings::Policy;
+use crate::events::{Facts, Kind, facts};
 use crate::provider::failure::{Blow, Failure, FailureKind, Pause};
 use crate::provider::headroom::Headroom;
 use crate::resilience::breaker::{Outcome, Pass, State};
@@ -153,8 +154,15 @@ impl Ticket {
         }
         let before = live.breaker.state(now);
         let opened = live.breaker.record(&self.policy.breaker, now, self.pass, outcome, random());
-        if before != State::Closed && live.breaker.state(now) == State::Closed {
+        let closed = before != State::Closed && live.breaker.state(now) == State::Closed;
+        if opened {
+            let cause = live.breaker.cause().to_owned();
+            self.dock.notes.add(Kind::BreakerOpened, self.target.id.as_str(), facts([("cause", cause.into())]));
+        }
+        drop(live);
+        if closed {
             self.dock.limit.lock().forget();
+            self.dock.notes.add(Kind::BreakerClosed, self.target.id.as_str(), Facts::new());
         }
         opened
     }

@@ -136,6 +136,20 @@ impl Queue for Sqlite {
         })
     }
 
+    fn restate<'a>(&'a self, id: &'a str, status: Status) -> Answer<'a, ()> {
+        Box::pin(async move {
+            // What is told as running has a worker that is not known: its lease is over at once.
+            let statement = "UPDATE job SET status = ?1, lease_until_unix_ms = CASE WHEN ?1 = 'running' THEN 0 END, \
+                 ended_unix_ms = CASE WHEN ?1 IN ('queued', 'running') THEN NULL ELSE coalesce(ended_unix_ms, created_unix_ms) END \
+                 WHERE id = ?2";
+            let update = async |connection: &mut SqliteConnection| {
+                sqlx::query(statement).bind(status.as_str()).bind(id).execute(connection).await
+            };
+            self.write(update).await?;
+            Ok(())
+        })
+    }
+
     fn counts(&self) -> Answer<'_, Vec<(Status, u64)>> {
         Box::pin(async move {
             let mut connection = self.read().await?;
@@ -403,7 +417,7 @@ async fn close(
         .await?;
     if job.webhook {
         let delivery = New {
-            id: format!("{}.webhook.{}", job.id, job.attempts),
+            id: format!("{}.webhook.{now_ms}", job.id),
             kind: Kind::Webhook,
             key: job.key.clone(),
             part_of: Some((job.id.clone(), 0)),

@@ -17,6 +17,8 @@ run = subprocess.run(
     [os.path.join(os.path.dirname(sys.executable), "st"), "run", f"{ROOT}/openapi.json"]
     + ["--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "8"]
     + ["--seed", "5", "--generation-deterministic", "--continue-on-failure"]
+    # What happens is streamed without an end.
+    + ["--exclude-path", "/v1/events"]
     + ["--workers", "1", "--request-timeout", "30", "--no-color", "--warnings", "off"],
     capture_output=True,
     text=True,
