@@ -27,6 +27,7 @@ pub mod progress;
 pub mod requests;
 pub mod route;
 pub mod router;
+pub mod sagas;
 pub mod secure;
 pub mod speech;
 pub mod sse;

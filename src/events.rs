@@ -106,14 +106,6 @@ kinds! {
     BatchExpired = "batch_expired",
     BatchCancelled = "batch_cancelled",
 
-    SagaStarted = "saga_started",
-    SagaStepCompleted = "saga_step_completed",
-    SagaStepFailed = "saga_step_failed",
-    SagaCompensating = "saga_compensating",
-    SagaStepCompensated = "saga_step_compensated",
-    SagaCompleted = "saga_completed",
-    SagaFailed = "saga_failed",
-
     BreakerOpened = "breaker_opened",
     BreakerClosed = "breaker_closed",
     BudgetWarning = "budget_warning",

@@ -29,6 +29,7 @@ pub mod otlp; // finished requests for an OpenTelemetry collector
 pub mod rank; // which targets, in what order, and why
 
 pub mod batch; // many requests in one file
+pub mod saga; // several requests in a row, and what undoes them
 
 pub mod dispatch; // the cascade: try, fail over, stream
 

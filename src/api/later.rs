@@ -7,6 +7,7 @@
 
 pub mod carry_out; // what a worker does
 pub mod lines; // from a batch's file to jobs, and from jobs to files
+pub mod steps; // from a saga to jobs
 pub mod store; // files in sealed pieces
 pub mod webhook; // telling a caller's server
 pub mod work; // what a job is about

@@ -24,8 +24,9 @@ use super::usage::unreadable;
 use crate::events::log::Wanted;
 use crate::events::{Event, life};
 use crate::jobs::job::{Job, Kind, Status};
-use crate::jobs::queue::{Obeyed, Order};
+use crate::jobs::queue::{Filter, Obeyed, Order};
 use crate::ledger::usage::rfc3339;
+use crate::saga::MOST_STEPS;
 
 /// Longest wait for a change, in seconds; who wants more asks again.
 const LONGEST_WAIT: u64 = 300;
@@ -42,7 +43,7 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 async fn visible(desk: &Desk, caller: &Caller, id: &str) -> Result<Option<Job>, ApiError> {
     let job = desk.kept.queue.find(id).await.map_err(unkept)?;
     let is_theirs = |job: &Job| caller.sees_only().is_none_or(|key| job.key.as_deref() == Some(key));
-    Ok(job.filter(|job| job.kind == Kind::Request && is_theirs(job)))
+    Ok(job.filter(|job| matches!(job.kind, Kind::Request | Kind::Saga) && is_theirs(job)))
 }
 
 /// Shows a request that is answered later, as its caller wants to hear of it; `None` if there is no such request.
@@ -239,6 +240,10 @@ async fn cancelled(desk: &Desk, caller: &Caller, id: &str) -> Result<Job, ApiErr
     if visible(desk, caller, id).await?.is_none() {
         return Err(unknown(id));
     }
+    if let Some(saga) = visible(desk, caller, id).await?.filter(|job| job.kind == Kind::Saga && !job.status.has_ended())
+    {
+        return stopped(desk, saga).await;
+    }
     match desk.kept.queue.order(id, Order::Cancel).await.map_err(unkept)? {
         Obeyed::Done(job) => {
             desk.bell.ring(id);
@@ -251,6 +256,22 @@ async fn cancelled(desk: &Desk, caller: &Caller, id: &str) -> Result<Job, ApiErr
         }
         Obeyed::Unknown => Err(unknown(id)),
     }
+}
+
+/// A saga is cancelled by way of the step that is under way: what was done before it is undone then.
+async fn stopped(desk: &Desk, saga: Job) -> Result<Job, ApiError> {
+    let filter = Filter { part_of: Some(saga.id.clone()), ..Filter::default() };
+    let parts = desk.kept.queue.list(&filter, None, 2 * MOST_STEPS).await.map_err(unkept)?;
+    let Some(under_way) =
+        parts.iter().find(|part| !part.status.has_ended() && part.place.is_some_and(|place| place >= 0))
+    else {
+        let message = "between two steps, or being undone: look at it, and try again if it goes on";
+        return Err(ApiError::request(StatusCode::CONFLICT, "not_cancellable_now", Some("id"), message));
+    };
+    desk.kept.queue.order(&under_way.id, Order::Cancel).await.map_err(unkept)?;
+    desk.bell.ring(&under_way.id);
+    desk.bell.ring_work();
+    Ok(saga)
 }
 
 fn unknown(id: &str) -> ApiError {

@@ -18,7 +18,7 @@ use super::later::Desk;
 use super::openapi::Served;
 use super::{
     batches, budgets, chat, docs, events, files, health, keys, metrics, models, openapi, operate, progress, requests,
-    route, speech, usage,
+    route, sagas, speech, usage,
 };
 use crate::gateway::Gateway;
 use crate::operations::Operations;
@@ -80,7 +80,8 @@ pub fn router(shared: Shared) -> Router {
         .api(routes!(files::content))
         .api(routes!(batches::list, batches::create))
         .api(routes!(batches::one))
-        .api(routes!(batches::cancel));
+        .api(routes!(batches::cancel))
+        .api(routes!(sagas::create));
     let admin = Served::default()
         .beside(routes!(keys::list, keys::create), &[])
         .beside(routes!(keys::one, keys::delete), &[])

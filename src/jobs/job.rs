@@ -199,6 +199,11 @@ pub enum End {
     },
     /// The worker stops: that was no attempt.
     Released,
+    /// It goes on when one of its parts has ended: that was no attempt.
+    Waits {
+        /// Jobs that are part of it.
+        parts: Vec<String>,
+    },
     /// Nobody wants it any more.
     Cancelled {
         reason: String,
@@ -213,7 +218,7 @@ impl End {
             Self::Failed { .. } => Happened::Failed,
             Self::Again { .. } if is_last => Happened::DeadLettered,
             Self::Again { .. } => Happened::RetryScheduled,
-            Self::Deferred { .. } => Happened::Deferred,
+            Self::Deferred { .. } | Self::Waits { .. } => Happened::Deferred,
             Self::Released => Happened::Released,
             Self::Cancelled { .. } => Happened::Cancelled,
         }

@@ -125,7 +125,7 @@ impl Workers {
             End::Completed { .. } => "completed",
             End::Failed { .. } => "failed",
             End::Again { .. } => "again",
-            End::Deferred { .. } => "deferred",
+            End::Deferred { .. } | End::Waits { .. } => "deferred",
             End::Released => "released",
             End::Cancelled { .. } => "cancelled",
         };

@@ -13,7 +13,7 @@ const ROWS: &[&[&str]] = &[
     &["admission", "classify", "guard", "meter", "cache", "ledger", "ingress"],
     &["events", "provider"],
     &["jobs", "otlp"],
-    &["batch", "rank"],
+    &["batch", "rank", "saga"],
     &["dispatch"],
     &["config"],
     &["gateway", "import"],

@@ -31,6 +31,7 @@ mod openapi;
 mod operations;
 mod recall;
 mod routing;
+mod sagas;
 mod scripted;
 mod streaming;
 mod tls;

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 
 use super::work::{LONGEST, Work};
-use super::{Desk, lines, webhook};
+use super::{Desk, lines, steps, webhook};
 use crate::api::chat::answer_now;
 use crate::api::edge::REQUEST_ID;
 use crate::api::idempotency::seal::Answer;
@@ -29,7 +29,7 @@ impl Execute for Desk {
                 Kind::Webhook => webhook::deliver(self, claimed).await,
                 Kind::BatchStart => lines::start(self, claimed).await,
                 Kind::BatchEnd => lines::end(self, claimed).await,
-                Kind::Saga => failed("unsupported", "sagas are not carried out by this version"),
+                Kind::Saga => steps::go_on(self, claimed).await,
             }
         })
     }
@@ -38,7 +38,7 @@ impl Execute for Desk {
 impl Desk {
     async fn answer(&self, claimed: &Claimed) -> End {
         let id = &claimed.job.id;
-        if let Some(batch) = &claimed.job.part_of {
+        if let Some(batch) = claimed.job.part_of.as_ref().filter(|whole| whole.starts_with("batch_")) {
             match self.kept.batches.find(batch).await {
                 Ok(Some(batch)) if batch.status == BatchStatus::Cancelling => {
                     return End::Cancelled { reason: "batch_cancelled: its batch was cancelled".to_owned() };

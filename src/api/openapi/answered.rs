@@ -345,6 +345,14 @@ pub struct Events {
     data: Vec<Happened>,
 }
 
+/// What is taken in, to be answered later.
+#[derive(ToSchema)]
+pub struct Accepted {
+    request_id: String,
+    status: String,
+    status_url: String,
+}
+
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {

@@ -319,6 +319,40 @@ pub struct NewFile {
     purpose: String,
 }
 
+/// Requests in a row, each made of what the earlier ones gave: `{{input.*}}`, `{{steps.NAME.text}}`, `.json`, `.body`.
+#[derive(ToSchema)]
+#[schema(example = json!({"input": {"topic": "wells"}, "steps": [
+    {"name": "outline", "request": {"model": "auto", "messages": [{"role": "user", "content": "Outline a text about {{input.topic}}"}]}},
+    {"name": "draft", "request": {"model": "auto", "messages": [{"role": "user", "content": "Write it: {{steps.outline.text}}"}]}}]}))]
+#[serde(deny_unknown_fields)]
+pub struct NewSaga {
+    #[schema(value_type = Option<Object>)]
+    input: Option<Value>,
+    #[schema(min_items = 1, max_items = 50)]
+    steps: Vec<SagaStep>,
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SagaStep {
+    #[schema(pattern = "^[0-9A-Za-z_-]{1,64}$")]
+    name: String,
+    #[schema(pattern = "^/v1/(chat/completions|responses|completions|embeddings|messages)$")]
+    path: Option<String>,
+    /// The body that would be sent there.
+    request: ChatRequest,
+    /// Undoes it, if a later step fails.
+    compensate: Option<SagaUndo>,
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SagaUndo {
+    #[schema(pattern = "^/v1/(chat/completions|responses|completions|embeddings|messages)$")]
+    path: Option<String>,
+    request: ChatRequest,
+}
+
 /// The lines of a file, to be answered.
 #[derive(ToSchema)]
 #[schema(example = json!({"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}))]

@@ -355,7 +355,7 @@ async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: 
             (*http_status, Some(error.clone()), Some(result).filter(|result| !result.is_empty()))
         }
         End::Deferred { reason, .. } | End::Cancelled { reason } => (None, Some(reason.clone()), None),
-        End::Released => (None, None, None),
+        End::Released | End::Waits { .. } => (None, None, None),
     };
     if happened.is_end_of_job() {
         return close(connection, job, happened, http_status, error, result, now_ms).await;
@@ -363,6 +363,8 @@ async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: 
     let (after_ms, was_attempt) = match end {
         End::Again { after_ms, .. } => (*after_ms, true),
         End::Deferred { after_ms, .. } => (*after_ms, false),
+        // One may have ended while this was decided.
+        End::Waits { parts } => (if any_ended(connection, parts).await? { 0 } else { LONGEST_WAIT_MS }, false),
         _ => (0, false),
     };
     let due = now_ms.saturating_add(after_ms);
@@ -432,9 +434,28 @@ async fn close(
     }
     if let (Kind::Request, Some(batch)) = (job.kind, &job.part_of) {
         batches::count(connection, batch, status, now_ms).await?;
+        // What waits for its parts goes on.
+        sqlx::query("UPDATE job SET not_before_unix_ms = ? WHERE id = ? AND status = 'queued' AND kind = 'saga'")
+            .bind(now_ms)
+            .bind(batch)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
+
+async fn any_ended(connection: &mut SqliteConnection, ids: &[String]) -> Result<bool, sqlx::Error> {
+    for id in ids {
+        let statement = "SELECT EXISTS (SELECT 1 FROM job WHERE id = ? AND ended_unix_ms IS NOT NULL)";
+        if sqlx::query_scalar(statement).bind(id).fetch_one(&mut *connection).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whoever waits for a part is woken when it ends; this is for the case that nobody does.
+const LONGEST_WAIT_MS: i64 = 60_000;
 
 /// With the configured pauses, from a second to five minutes, about an hour.
 const WEBHOOK_ATTEMPTS: u32 = 20;
