@@ -14,6 +14,7 @@ mod line;
 pub mod listen;
 pub mod refusal;
 pub mod reload;
+pub mod share;
 mod socket;
 pub mod wire;
 pub mod worker;
@@ -27,15 +28,18 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::idempotency::Memory;
+use crate::admission::shared::Shared as SharedCounters;
 use crate::api::idempotency::Idempotency;
 use crate::api::later::{Desk, Kept};
 use crate::api::router::{Shared, full, router};
-use crate::config::{Loaded, Source, Storage};
+use crate::config::{BudgetsWhenGone, Loaded, Source, Storage};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::ledger::journal::Journal;
 use crate::operations::Operations;
+use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
@@ -65,6 +69,7 @@ pub struct Running {
     /// Where the rows are.
     pub database: PathBuf,
     store: Arc<Sqlite>,
+    redis: Option<Arc<Redis>>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -100,7 +105,12 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let store = Arc::new(Sqlite::open(&path).await?);
     let pepper = keys::pepper(&settings.tenants.auth, &path)?;
     let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
-    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper.clone()));
+    let redis = share::start(settings.shared.as_ref(), &path, &pepper)?;
+    let memory: Arc<dyn Memory> = match &redis {
+        Some(redis) => redis.clone(),
+        None => store.clone(),
+    };
+    let idempotency = Arc::new(Idempotency::new(memory, pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
@@ -111,12 +121,22 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     })?;
     let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
+    let budgets_when_gone = snapshot.settings.shared.as_ref().map(|shared| shared.budgets_when_gone);
     let mut gateway = Gateway::new(snapshot, ledger);
+    if let Some(redis) = &redis {
+        gateway.share(
+            SharedCounters { counters: redis.clone(), spends_alone: budgets_when_gone == Some(BudgetsWhenGone::Alone) },
+            redis.clone(),
+        );
+    }
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, &path).await?));
     let gateway = Arc::new(gateway);
     accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
     access.replace_ring(ring);
+    if let Some(redis) = &redis {
+        share::arrive(redis, &gateway).await;
+    }
     let operations = Arc::new(Operations::start(loaded.origin.to_string()));
 
     let tracker = TaskTracker::new();
@@ -127,6 +147,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     tracker.spawn(operations.clone().observe_all(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
+    if let Some(redis) = redis.clone() {
+        tracker.spawn(share::follow(redis, gateway.clone(), access.clone(), stop.clone()));
+    }
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
     let kept = Kept { queue: store.clone(), log: store.clone(), batches: store.clone(), files: store.clone() };
@@ -152,6 +175,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         access,
         database: path,
         store,
+        redis,
         stop,
         tracker,
         writer_stop,
@@ -237,6 +261,9 @@ impl Running {
         self.writer_stop.cancel();
         let (unsaved, ()) = tokio::join!(self.writer, telemetry);
         let unsaved = unsaved.unwrap_or(0);
+        if let Some(redis) = &self.redis {
+            redis.close().await;
+        }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");

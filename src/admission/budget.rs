@@ -6,7 +6,8 @@
 //! in the next one, as in the ledger, from which accounts are opened after a restart.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
@@ -14,7 +15,9 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use super::calendar::{Period, Stretch, stretch};
+use super::shared::{Bound, Counters, Gone, Others, Seen, Shared, Verdict, Wish};
 use crate::money::NanoUsd;
+use crate::resilience::patience::Patience;
 use crate::tenant::settings::AtLimit;
 use crate::units::Share;
 
@@ -106,21 +109,85 @@ impl Balance {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of this replica.
     balance: Balance,
+    /// Of the others, as last seen.
+    others: Others,
+    /// All that was ever settled and released here in this stretch.
+    settled: i64,
+    released: i64,
     /// Warnings that were given in this stretch.
     warned: usize,
+    /// Which of all states of this process it is.
+    number: u64,
+}
+
+impl State {
+    /// Over all replicas, as far as this one knows.
+    fn view(&self) -> Balance {
+        Balance {
+            spent: self.balance.spent.saturating_add(self.others.spent),
+            held: self.balance.held.saturating_add(self.others.held),
+            stretch: self.balance.stretch,
+        }
+    }
+}
+
+/// What this replica has done in one account. What was settled and released only grows, so that it can be told twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    pub spent: i64,
+    pub held: i64,
+    pub settled: i64,
+    pub released: i64,
+    /// Sums of another state are other sums.
+    pub number: u64,
+}
+
+/// An account in one stretch of time, for the shared store.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub account: Account,
+    pub stretch: Stretch,
+    state: Arc<Mutex<State>>,
+}
+
+impl Handle {
+    /// `None` once the stretch is over.
+    pub fn own(&self) -> Option<Own> {
+        let state = self.state.lock();
+        let Balance { spent, held, stretch } = state.balance;
+        let State { settled, released, number, .. } = *state;
+        (stretch == self.stretch).then_some(Own { spent, held, settled, released, number })
+    }
+}
+
+/// Why nothing was held.
+#[derive(Debug)]
+pub enum NotHeld {
+    Overdrawn(Overdrawn),
+    /// The budget holds over all replicas, and what the others have spent cannot be known right now.
+    Gone,
 }
 
 /// All accounts. They survive a reload.
-#[derive(Debug)]
 pub struct Accounts {
     states: DashMap<Account, Arc<Mutex<State>>>,
     zone: Mutex<TimeZone>,
+    /// Counts the states.
+    numbers: AtomicU64,
+    /// Where other replicas count, too.
+    shared: OnceLock<Shared>,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self { states: DashMap::new(), zone: Mutex::new(TimeZone::UTC) }
+        Self {
+            states: DashMap::new(),
+            zone: Mutex::new(TimeZone::UTC),
+            numbers: AtomicU64::new(1),
+            shared: OnceLock::new(),
+        }
     }
 }
 
@@ -193,23 +260,158 @@ impl Accounts {
         let state = self.state(account, now_ms);
         let mut state = state.lock();
         self.turn(&mut state, account.period, now_ms);
-        state.balance
+        state.view()
+    }
+
+    /// From now on budgets hold over all replicas. Once.
+    pub fn share(&self, shared: Shared) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// Learns what the other replicas have spent. Changes nothing where nobody shares, or the store is gone.
+    pub async fn look(&self, accounts: impl Iterator<Item = Account>, now_ms: i64, patience: &Patience) {
+        let Some(shared) = self.shared.get().filter(|shared| !shared.is_gone()) else { return };
+        let handles: Vec<Handle> = accounts.map(|account| self.handle(account, now_ms)).collect();
+        if let Ok(all) = shared.counters.look(&handles, patience).await {
+            for (handle, others) in handles.iter().zip(all) {
+                let mut state = handle.state.lock();
+                if state.balance.stretch == handle.stretch {
+                    state.others = others;
+                }
+            }
+        }
+    }
+
+    /// Tells the shared store of everything that is held or was spent here: it may have forgotten it.
+    pub fn tell_all(&self, counters: &dyn Counters) {
+        for entry in &self.states {
+            let state = entry.value().lock();
+            let Balance { spent, held, stretch } = state.balance;
+            drop(state);
+            if spent > 0 || held > 0 {
+                counters.changed(Handle { account: entry.key().clone(), stretch, state: entry.value().clone() });
+            }
+        }
+    }
+
+    fn handle(&self, account: Account, now_ms: i64) -> Handle {
+        let shared = self.state(&account, now_ms);
+        let mut state = shared.lock();
+        self.turn(&mut state, account.period, now_ms);
+        let stretch = state.balance.stretch;
+        drop(state);
+        Handle { account, stretch, state: shared }
+    }
+
+    /// [`Self::hold`], over all replicas. Nothing is held here that is not held there.
+    pub async fn hold_everywhere(
+        &self,
+        wanted: Vec<(Allotment, i64)>,
+        partly: bool,
+        now_ms: i64,
+        patience: &Patience,
+    ) -> Result<Hold, NotHeld> {
+        let Some(shared) = self.shared.get().filter(|_| !wanted.is_empty()) else {
+            return self.hold(self.cut_to_fit(wanted, partly, now_ms), now_ms).map_err(NotHeld::Overdrawn);
+        };
+        let term = shared.counters.term();
+        let wish = |(allotment, amount): &(Allotment, i64)| Wish {
+            account: self.handle(allotment.account.clone(), now_ms),
+            amount: *amount,
+            bound: match allotment.at_limit {
+                AtLimit::Warn => Bound::None,
+                _ if partly => Bound::Some(allotment.limit),
+                _ => Bound::All(allotment.limit),
+            },
+        };
+        let wishes: Vec<Wish> = wanted.iter().map(wish).collect();
+        let verdict = if term == 0 { Err(Gone) } else { shared.counters.hold(&wishes, patience).await };
+        match verdict {
+            Ok(Verdict::Granted(seen)) => {
+                let mut hold = Hold { parts: Vec::with_capacity(wanted.len()), shared: Some(shared.counters.clone()) };
+                let granted = wanted.into_iter().zip(wishes).zip(seen);
+                for (((allotment, _), Wish { account, .. }), Seen { granted, others }) in granted {
+                    let mut state = account.state.lock();
+                    // The store was lost and found meanwhile, and knows nothing of this. Or the stretch has ended.
+                    if shared.counters.term() != term || state.balance.stretch != account.stretch {
+                        drop(state);
+                        hold.cancel();
+                        return Err(NotHeld::Gone);
+                    }
+                    state.balance.held = state.balance.held.saturating_add(granted);
+                    state.others = others;
+                    drop(state);
+                    let start_ms = account.stretch.start_ms;
+                    hold.parts.push(Part { state: account.state, start_ms, amount: granted, allotment });
+                }
+                Ok(hold)
+            }
+            Ok(Verdict::Refused { index, seen }) => {
+                let mut state = wishes[index].account.state.lock();
+                state.others = seen.others;
+                let balance = state.view();
+                drop(state);
+                let (Allotment { account, limit, .. }, amount) = wanted[index].clone();
+                Err(NotHeld::Overdrawn(Overdrawn { account, limit, balance, needed: Some(amount) }))
+            }
+            Err(Gone) => {
+                // Perhaps it was done: the store is told what is really held when it is back.
+                wishes.into_iter().for_each(|wish| shared.counters.changed(wish.account));
+                let only_warns = wanted.iter().all(|(allotment, _)| allotment.at_limit == AtLimit::Warn);
+                if !shared.spends_alone && !only_warns {
+                    return Err(NotHeld::Gone);
+                }
+                let wanted = self.cut_to_fit(wanted, partly, now_ms);
+                let mut hold = self.hold_while(|| shared.is_gone(), wanted, now_ms)?;
+                hold.shared = Some(shared.counters.clone());
+                Ok(hold)
+            }
+        }
+    }
+
+    /// `partly`: as much as is left, and 1 at least.
+    fn cut_to_fit(&self, mut wanted: Vec<(Allotment, i64)>, partly: bool, now_ms: i64) -> Vec<(Allotment, i64)> {
+        for (allotment, amount) in wanted.iter_mut().filter(|_| partly) {
+            let left = self.balance(&allotment.account, now_ms).left(allotment.limit);
+            *amount = (*amount).min(left).max(1);
+        }
+        wanted
     }
 
     /// Holds an amount in every account, or nothing in any. An amount that fits nowhere may still be held where the limit
     /// only warns.
     pub fn hold(&self, wanted: Vec<(Allotment, i64)>, now_ms: i64) -> Result<Hold, Overdrawn> {
-        let mut hold = Hold { parts: Vec::with_capacity(wanted.len()) };
+        match self.hold_while(|| true, wanted, now_ms) {
+            Ok(hold) => Ok(hold),
+            Err(NotHeld::Overdrawn(overdrawn)) => Err(overdrawn),
+            Err(NotHeld::Gone) => unreachable!("nobody else is asked"),
+        }
+    }
+
+    /// `valid` is asked under the account's lock: what is held after the store was told of the account, without it being
+    /// told of the hold, would be missing there.
+    fn hold_while(
+        &self,
+        valid: impl Fn() -> bool,
+        wanted: Vec<(Allotment, i64)>,
+        now_ms: i64,
+    ) -> Result<Hold, NotHeld> {
+        let mut hold = Hold { parts: Vec::with_capacity(wanted.len()), shared: None };
         for (allotment, amount) in wanted {
             let shared = self.state(&allotment.account, now_ms);
             let mut state = shared.lock();
             self.turn(&mut state, allotment.account.period, now_ms);
-            let balance = state.balance;
+            let balance = state.view();
             if amount > balance.left(allotment.limit) && allotment.at_limit != AtLimit::Warn {
                 drop(state);
                 hold.cancel();
                 let Allotment { account, limit, .. } = allotment;
-                return Err(Overdrawn { account, limit, balance, needed: Some(amount) });
+                return Err(NotHeld::Overdrawn(Overdrawn { account, limit, balance, needed: Some(amount) }));
+            }
+            if !valid() {
+                drop(state);
+                hold.cancel();
+                return Err(NotHeld::Gone);
             }
             state.balance.held += amount;
             drop(state);
@@ -226,14 +428,19 @@ impl Accounts {
             // One that is held by a request in flight stays.
             self.states.retain(|_, state| Arc::strong_count(state) > 1 || state.lock().balance.stretch.end_ms > now_ms);
         }
-        self.states.entry(account.clone()).or_default().clone()
+        let fresh = || {
+            let number = self.numbers.fetch_add(1, Relaxed);
+            Arc::new(Mutex::new(State { number, ..State::default() }))
+        };
+        self.states.entry(account.clone()).or_insert_with(fresh).clone()
     }
 
     /// Begins the next stretch when it is time. A clock that is set back does not bring an old one again.
     fn turn(&self, state: &mut State, period: Period, now_ms: i64) {
         if now_ms >= state.balance.stretch.end_ms {
             let stretch = stretch(period, &self.zone.lock(), now_ms);
-            *state = State { balance: Balance { spent: 0, held: 0, stretch }, warned: 0 };
+            *state =
+                State { balance: Balance { spent: 0, held: 0, stretch }, number: state.number, ..State::default() };
         }
     }
 }
@@ -256,14 +463,17 @@ impl Part {
         }
         state.balance.held -= self.amount;
         state.balance.spent = state.balance.spent.saturating_add(spent);
-        let reached = |share: &&Share| state.balance.spent as f64 >= share.0 * self.allotment.limit as f64;
+        state.released = state.released.saturating_add(self.amount);
+        state.settled = state.settled.saturating_add(spent);
+        let view = state.view();
+        let reached = |share: &&Share| view.spent as f64 >= share.0 * self.allotment.limit as f64;
         let warnings = self.allotment.warn_at.iter().take_while(reached).count();
         if warnings <= state.warned {
             return None;
         }
         state.warned = warnings;
         let share = self.allotment.warn_at[warnings - 1];
-        Some(Warning { allotment: self.allotment.clone(), share, balance: state.balance })
+        Some(Warning { allotment: self.allotment.clone(), share, balance: view })
     }
 }
 
@@ -276,10 +486,18 @@ pub struct Warning {
 }
 
 /// Amounts that are set aside for one request. Dropped unsettled, all of it counts as spent.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub struct Hold {
     parts: Vec<Part>,
+    /// Who is to be told of the end.
+    shared: Option<Arc<dyn Counters>>,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hold").field(&self.parts).finish()
+    }
 }
 
 impl Hold {
@@ -296,9 +514,20 @@ impl Hold {
                 (_, Unit::Money) => money,
                 (_, Unit::Tokens) => tokens,
             };
-            part.close(spent)
+            let due = part.close(spent);
+            self.tell(part);
+            due
         });
         due.collect()
+    }
+
+    fn tell(&self, part: &Part) {
+        let Some(shared) = &self.shared else { return };
+        let stretch = part.state.lock().balance.stretch;
+        // What began in a stretch that has ended is nobody's business any more.
+        if stretch.start_ms == part.start_ms {
+            shared.changed(Handle { account: part.allotment.account.clone(), stretch, state: part.state.clone() });
+        }
     }
 
     /// Nothing was used, whatever happened.
@@ -318,6 +547,7 @@ impl Drop for Hold {
         for part in &self.parts {
             tracing::warn!(scope = %part.allotment.account.scope, "a reservation was never settled; it counts as spent");
             part.close(part.amount);
+            self.tell(part);
         }
     }
 }

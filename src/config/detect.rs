@@ -130,6 +130,7 @@ impl Settings {
             storage: Default::default(),
             jobs: Default::default(),
             webhooks: Default::default(),
+            shared: None,
             logging: Default::default(),
             tenants: Default::default(),
             telemetry: Default::default(),

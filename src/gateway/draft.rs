@@ -22,6 +22,7 @@ use crate::ledger::timing::Timing;
 use crate::meter::price;
 use crate::money::NanoUsd;
 use crate::rank::explain::Explanation;
+use crate::resilience::patience::Patience;
 use crate::telemetry::settings::Settings as Telemetry;
 
 /// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
@@ -38,6 +39,8 @@ pub struct Draft {
     /// What it took of its caller's limits, and what it may cost: set right with the row.
     taken: Mutex<Taken>,
     log: Option<Arc<dyn Log>>,
+    /// With the store that all replicas share.
+    patience: Patience,
 }
 
 #[derive(Default)]
@@ -75,7 +78,12 @@ impl Draft {
             permit: Mutex::new(None),
             taken: Mutex::default(),
             log,
+            patience: Patience::default(),
         })
+    }
+
+    pub fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// The request has a place now.

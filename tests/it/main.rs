@@ -30,6 +30,7 @@ mod operations;
 mod recall;
 mod routing;
 mod scripted;
+mod shared;
 mod streaming;
 mod tls;
 mod tokens;
