@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::idempotency::Memory;
 use crate::admission::shared::Shared as SharedCounters;
+use crate::api::caller::Salt;
 use crate::api::idempotency::Idempotency;
 use crate::api::later::{Desk, Kept};
 use crate::api::router::{Shared, full, router};
@@ -110,6 +111,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         Some(redis) => redis.clone(),
         None => store.clone(),
     };
+    let salt = Salt::of(&pepper);
     let idempotency = Arc::new(Idempotency::new(memory, pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
@@ -164,6 +166,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         keeper,
         idempotency,
         desk,
+        salt,
     };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;

@@ -17,6 +17,14 @@ local function larger(a, b)
   return #a > #b or (#a == #b and a > b)
 end
 
+-- Adds what lies between two sums of which the first is the larger.
+local function add(key, field, sum, before, sign)
+  redis.call('HINCRBY', key, field, sign > 0 and sum or '-' .. sum)
+  if before ~= '0' then
+    redis.call('HINCRBY', key, field, sign > 0 and '-' .. before or before)
+  end
+end
+
 -- Puts what the replica tells in the place of what it has told before. It may tell late, twice, or in another order.
 local function hear(key, state, spent, held, settled, released)
   local told = redis.call('HGET', key, 'x:' .. home)
@@ -26,8 +34,7 @@ local function hear(key, state, spent, held, settled, released)
   end
   if old_state == state then
     if larger(settled, old_settled) then
-      redis.call('HINCRBY', key, 's:' .. ledger, settled)
-      redis.call('HINCRBY', key, 's:' .. ledger, '-' .. old_settled)
+      add(key, 's:' .. ledger, settled, old_settled, 1)
     else
       settled = old_settled
     end
@@ -40,8 +47,7 @@ local function hear(key, state, spent, held, settled, released)
   end
   if old_state == state and old_term == term then
     if larger(released, old_released) then
-      redis.call('HINCRBY', key, 'h:' .. home, '-' .. released)
-      redis.call('HINCRBY', key, 'h:' .. home, old_released)
+      add(key, 'h:' .. home, released, old_released, -1)
     else
       released = old_released
     end

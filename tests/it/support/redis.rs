@@ -79,6 +79,10 @@ impl Redis {
         command.arg(&words[1..]).query(&mut connection).expect("an answer")
     }
 
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        redis::from_redis_value(self.ask(&["KEYS", pattern])).expect("texts")
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal");
     }
