@@ -10,6 +10,7 @@ mod chaos;
 mod chat;
 mod clients;
 mod config;
+mod counters;
 mod dialects;
 mod edge;
 mod errors;

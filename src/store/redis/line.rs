@@ -25,7 +25,7 @@ use crate::resilience::patience::Patience;
 use crate::telemetry::metric::Metric;
 
 /// How long a replica counts as there after it has last shown up. It shows up every [`BEAT`].
-pub const LEASE: Duration = Duration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(5);
 pub const BEAT: Duration = Duration::from_secs(1);
 /// How long a connection may take, and what nobody waits for.
 pub const SLOW: Duration = Duration::from_secs(2);
