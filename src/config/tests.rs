@@ -469,7 +469,8 @@ fn the_defaults_in_the_manual_are_those_of_the_code() {
 
 #[test]
 fn a_shared_store_needs_a_redis_and_a_secret_and_never_shows_its_password() {
-    let section = MANUAL.split("\nshared:\n").nth(1).and_then(|rest| rest.split("\nlogging:").next()).expect("a section");
+    let section =
+        MANUAL.split("\nshared:\n").nth(1).and_then(|rest| rest.split("\nlogging:").next()).expect("a section");
     let written = section.replace("#: ", "").replace("# url: redis://", "url: redis://:open-sesame@");
     let secret = "auth: { secret: a-secret-of-all-replicas-0123456789 }\nproviders: { demo: }\n";
     let shared = settings(&format!("{secret}shared:\n{written}")).shared.expect("shared");

@@ -1,13 +1,9 @@
 //! A Redis of one test: on a free port, in memory, gone with the test however it ends.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-
-/// How long a server may take to start.
-const SOON: Duration = Duration::from_secs(20);
 
 pub struct Redis {
     pub port: u16,
@@ -49,7 +45,7 @@ fn spawn(port: u16, directory: &tempfile::TempDir, arguments: &[String]) -> Chil
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--port", &port.to_string()]);
     command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(directory.path()).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis starts")
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("redis starts")
 }
 
 impl Redis {
@@ -57,18 +53,10 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Waits until it says that it is ready; false if it ends instead.
     fn is_there(&mut self) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < SOON {
-            if self.child.try_wait().expect("a child").is_some() {
-                return false;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
+        let output = self.child.stdout.take().expect("a pipe");
+        BufReader::new(output).lines().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"))
     }
 
     /// One command, and what is answered.
