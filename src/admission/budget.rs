@@ -5,6 +5,8 @@
 //! counts as if all of it had been used. A stretch of time that has ended is closed: what began in it is not counted again
 //! in the next one, as in the ledger, from which accounts are opened after a restart.
 
+pub mod everywhere; // the same over all replicas
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -14,10 +16,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use everywhere::{Handle, NotHeld};
+
 use super::calendar::{Period, Stretch, stretch};
-use super::shared::{Bound, Counters, Gone, Others, Seen, Shared, Verdict, Wish};
+use super::shared::{Counters, Others, Shared};
 use crate::money::NanoUsd;
-use crate::resilience::patience::Patience;
 use crate::tenant::settings::AtLimit;
 use crate::units::Share;
 
@@ -133,43 +136,6 @@ impl State {
     }
 }
 
-/// What this replica has done in one account. What was settled and released only grows, so that it can be told twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Own {
-    pub spent: i64,
-    pub held: i64,
-    pub settled: i64,
-    pub released: i64,
-    /// Sums of another state are other sums.
-    pub number: u64,
-}
-
-/// An account in one stretch of time, for the shared store.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    pub account: Account,
-    pub stretch: Stretch,
-    state: Arc<Mutex<State>>,
-}
-
-impl Handle {
-    /// `None` once the stretch is over.
-    pub fn own(&self) -> Option<Own> {
-        let state = self.state.lock();
-        let Balance { spent, held, stretch } = state.balance;
-        let State { settled, released, number, .. } = *state;
-        (stretch == self.stretch).then_some(Own { spent, held, settled, released, number })
-    }
-}
-
-/// Why nothing was held.
-#[derive(Debug)]
-pub enum NotHeld {
-    Overdrawn(Overdrawn),
-    /// The budget holds over all replicas, and what the others have spent cannot be known right now.
-    Gone,
-}
-
 /// All accounts. They survive a reload.
 pub struct Accounts {
     states: DashMap<Account, Arc<Mutex<State>>>,
@@ -261,112 +227,6 @@ impl Accounts {
         let mut state = state.lock();
         self.turn(&mut state, account.period, now_ms);
         state.view()
-    }
-
-    /// From now on budgets hold over all replicas. Once.
-    pub fn share(&self, shared: Shared) {
-        let _ = self.shared.set(shared);
-    }
-
-    /// Learns what the other replicas have spent. Changes nothing where nobody shares, or the store is gone.
-    pub async fn look(&self, accounts: impl Iterator<Item = Account>, now_ms: i64, patience: &Patience) {
-        let Some(shared) = self.shared.get().filter(|shared| !shared.is_gone()) else { return };
-        let handles: Vec<Handle> = accounts.map(|account| self.handle(account, now_ms)).collect();
-        if let Ok(all) = shared.counters.look(&handles, patience).await {
-            for (handle, others) in handles.iter().zip(all) {
-                let mut state = handle.state.lock();
-                if state.balance.stretch == handle.stretch {
-                    state.others = others;
-                }
-            }
-        }
-    }
-
-    /// Tells the shared store of everything that is held or was spent here: it may have forgotten it.
-    pub fn tell_all(&self, counters: &dyn Counters) {
-        for entry in &self.states {
-            let state = entry.value().lock();
-            let Balance { spent, held, stretch } = state.balance;
-            drop(state);
-            if spent > 0 || held > 0 {
-                counters.changed(Handle { account: entry.key().clone(), stretch, state: entry.value().clone() });
-            }
-        }
-    }
-
-    fn handle(&self, account: Account, now_ms: i64) -> Handle {
-        let shared = self.state(&account, now_ms);
-        let mut state = shared.lock();
-        self.turn(&mut state, account.period, now_ms);
-        let stretch = state.balance.stretch;
-        drop(state);
-        Handle { account, stretch, state: shared }
-    }
-
-    /// [`Self::hold`], over all replicas. Nothing is held here that is not held there.
-    pub async fn hold_everywhere(
-        &self,
-        wanted: Vec<(Allotment, i64)>,
-        partly: bool,
-        now_ms: i64,
-        patience: &Patience,
-    ) -> Result<Hold, NotHeld> {
-        let Some(shared) = self.shared.get().filter(|_| !wanted.is_empty()) else {
-            return self.hold(self.cut_to_fit(wanted, partly, now_ms), now_ms).map_err(NotHeld::Overdrawn);
-        };
-        let term = shared.counters.term();
-        let wish = |(allotment, amount): &(Allotment, i64)| Wish {
-            account: self.handle(allotment.account.clone(), now_ms),
-            amount: *amount,
-            bound: match allotment.at_limit {
-                AtLimit::Warn => Bound::None,
-                _ if partly => Bound::Some(allotment.limit),
-                _ => Bound::All(allotment.limit),
-            },
-        };
-        let wishes: Vec<Wish> = wanted.iter().map(wish).collect();
-        let verdict = if term == 0 { Err(Gone) } else { shared.counters.hold(&wishes, patience).await };
-        match verdict {
-            Ok(Verdict::Granted(seen)) => {
-                let mut hold = Hold { parts: Vec::with_capacity(wanted.len()), shared: Some(shared.counters.clone()) };
-                let granted = wanted.into_iter().zip(wishes).zip(seen);
-                for (((allotment, _), Wish { account, .. }), Seen { granted, others }) in granted {
-                    let mut state = account.state.lock();
-                    // The store was lost and found meanwhile, and knows nothing of this. Or the stretch has ended.
-                    if shared.counters.term() != term || state.balance.stretch != account.stretch {
-                        drop(state);
-                        hold.cancel();
-                        return Err(NotHeld::Gone);
-                    }
-                    state.balance.held = state.balance.held.saturating_add(granted);
-                    state.others = others;
-                    drop(state);
-                    let start_ms = account.stretch.start_ms;
-                    hold.parts.push(Part { state: account.state, start_ms, amount: granted, allotment });
-                }
-                Ok(hold)
-            }
-            Ok(Verdict::Refused { index, seen }) => {
-                let mut state = wishes[index].account.state.lock();
-                state.others = seen.others;
-                let balance = state.view();
-                drop(state);
-                let (Allotment { account, limit, .. }, amount) = wanted[index].clone();
-                Err(NotHeld::Overdrawn(Overdrawn { account, limit, balance, needed: Some(amount) }))
-            }
-            Err(Gone) => {
-                // Perhaps it was done: the store is told what is really held when it is back.
-                wishes.into_iter().for_each(|wish| shared.counters.changed(wish.account));
-                let only_warns = wanted.iter().all(|(allotment, _)| allotment.at_limit == AtLimit::Warn);
-                if !shared.spends_alone && !only_warns {
-                    return Err(NotHeld::Gone);
-                }
-                let wanted = self.cut_to_fit(wanted, partly, now_ms);
-                let mut hold = self.hold_while(|| shared.is_gone(), wanted, now_ms)?;
-                hold.shared = Some(shared.counters.clone());
-                Ok(hold)
-            }
-        }
     }
 
     /// `partly`: as much as is left, and 1 at least.

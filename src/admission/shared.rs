@@ -26,7 +26,7 @@ pub struct Gone;
 pub struct Claim {
     pub allowance: rate::Allowance,
     pub tokens: u64,
-    pub presence: rate::Presence,
+    pub presence: rate::everywhere::Presence,
 }
 
 /// The levels of one caller's limits after a request was let in, or refused.
@@ -58,7 +58,7 @@ pub enum Bound {
 
 /// An amount that is to be held in an account.
 pub struct Wish {
-    pub account: budget::Handle,
+    pub account: budget::everywhere::Handle,
     pub amount: i64,
     pub bound: Bound,
 }
@@ -105,16 +105,20 @@ pub trait Counters: Send + Sync {
 
     /// A request has ended: how many of this caller's are under way here now, and by how many tokens the estimate was
     /// wrong. Returns at once.
-    fn ended(&self, caller: rate::Handle, tokens_per_minute: Option<u64>, more_tokens: i64);
+    fn ended(&self, caller: rate::everywhere::Handle, tokens_per_minute: Option<u64>, more_tokens: i64);
 
     /// Holds every amount, or none.
     fn hold<'a>(&'a self, wishes: &'a [Wish], patience: &'a Patience) -> Answer<'a, Verdict>;
 
     /// Looks at accounts without taking anything.
-    fn look<'a>(&'a self, accounts: &'a [budget::Handle], patience: &'a Patience) -> Answer<'a, Vec<Others>>;
+    fn look<'a>(
+        &'a self,
+        accounts: &'a [budget::everywhere::Handle],
+        patience: &'a Patience,
+    ) -> Answer<'a, Vec<Others>>;
 
     /// An account has changed here. Returns at once.
-    fn changed(&self, account: budget::Handle);
+    fn changed(&self, account: budget::everywhere::Handle);
 
     /// Counts the times that the store was found; 0 while it is gone. What was granted in an earlier term does not count.
     fn term(&self) -> u64;

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::inbound::Inbound;
 use super::snapshot::Snapshot;
 use super::terms::Terms;
-use crate::admission::budget::NotHeld;
+use crate::admission::budget::everywhere::NotHeld;
 use crate::admission::rate::{Headrooms, Limit, Limited, Who};
 use crate::admission::{Caller, Shed};
 use crate::ledger::record::{Arrival, CacheUse, Record, Status};

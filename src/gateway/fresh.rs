@@ -12,7 +12,7 @@ use super::metered::Metered;
 use super::snapshot::Snapshot;
 use super::spending::Held;
 use super::treatment::Treatment;
-use crate::admission::budget::NotHeld;
+use crate::admission::budget::everywhere::NotHeld;
 use crate::admission::lobby::Stay;
 use crate::cache::Cache;
 use crate::cache::key::Key;

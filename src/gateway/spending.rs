@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::terms::Terms;
-use crate::admission::budget::{Account, Accounts, Allotment, Hold, NotHeld, Overdrawn};
+use crate::admission::budget::everywhere::NotHeld;
+use crate::admission::budget::{Account, Accounts, Allotment, Hold, Overdrawn};
 use crate::money::NanoUsd;
 use crate::rank::plan::{Candidate, Excluded, Plan};
 use crate::rank::reason::Reason;

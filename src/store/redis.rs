@@ -168,7 +168,7 @@ impl Counters for Redis {
         Box::pin(limits::take(self, claims, patience))
     }
 
-    fn ended(&self, caller: rate::Handle, tokens_per_minute: Option<u64>, more_tokens: i64) {
+    fn ended(&self, caller: rate::everywhere::Handle, tokens_per_minute: Option<u64>, more_tokens: i64) {
         self.desk.ended(caller, tokens_per_minute.map(|limit| (limit, more_tokens)));
     }
 
@@ -176,11 +176,15 @@ impl Counters for Redis {
         Box::pin(accounts::hold(self, wishes, patience))
     }
 
-    fn look<'a>(&'a self, accounts: &'a [budget::Handle], patience: &'a Patience) -> Answer<'a, Vec<Others>> {
+    fn look<'a>(
+        &'a self,
+        accounts: &'a [budget::everywhere::Handle],
+        patience: &'a Patience,
+    ) -> Answer<'a, Vec<Others>> {
         Box::pin(accounts::look(self, accounts, patience))
     }
 
-    fn changed(&self, account: budget::Handle) {
+    fn changed(&self, account: budget::everywhere::Handle) {
         self.desk.changed(account);
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::app::ask;
 use crate::support::process::{Home, Process, client, until};
 use crate::support::redis::{Redis, redis};
-use crate::support::upstream::{chat, hang};
+use crate::support::upstream::{chat, hang, status};
 use crate::support::{Upstream, upstream};
 
 /// The bound of the hot path is one of its tests' business; the others are right however slow the machine is.
@@ -200,6 +200,12 @@ async fn c13_the_same_key_on_two_replicas_is_one_call_and_one_answer() {
     assert_eq!(replicas.one.count(), 1);
     assert_eq!(send(&replicas.processes[1], "b", &key, &ask("hi")).await.0, 200, "another caller's key is another key");
     assert_eq!(replicas.one.count(), 2);
+    // What failed may be asked again at once, of anybody.
+    for process in [&replicas.processes[0], &replicas.processes[1], &replicas.processes[0]] {
+        replicas.one.then(status(400));
+        assert_eq!(send(process, "a", &[("idempotency-key", "l")], &ask("hi")).await.0, 400);
+    }
+    assert_eq!(send(&replicas.processes[0], "a", &[("idempotency-key", "l")], &ask("hi")).await.0, 200);
 }
 
 #[tokio::test]

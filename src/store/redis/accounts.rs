@@ -7,7 +7,8 @@ use redis::{RedisResult, Value, from_redis_value};
 use super::limits::number;
 use super::line::Up;
 use super::{Names, Redis, Scripts, odd};
-use crate::admission::budget::{Handle, Own, Unit};
+use crate::admission::budget::Unit;
+use crate::admission::budget::everywhere::{Handle, Own};
 use crate::admission::shared::{Bound, Gone, Others, Seen, Verdict, Wish};
 use crate::resilience::patience::Patience;
 

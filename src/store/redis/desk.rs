@@ -37,7 +37,7 @@ pub struct Desk {
 
 #[derive(Default)]
 struct Letters {
-    accounts: HashMap<(Account, Stretch), budget::Handle>,
+    accounts: HashMap<(Account, Stretch), budget::everywhere::Handle>,
     callers: HashMap<Who, Ended>,
     /// Marks that nobody works on, with their attempts.
     marks: Vec<(Place, String, End)>,
@@ -56,7 +56,7 @@ pub enum End {
 
 #[derive(Clone)]
 pub struct Ended {
-    pub caller: rate::Handle,
+    pub caller: rate::everywhere::Handle,
     /// The limit and the tokens beyond the estimate. Told once at most: a doubt is settled by time.
     pub tokens: Option<(u64, i64)>,
 }
@@ -68,12 +68,12 @@ struct Put {
 }
 
 impl Desk {
-    pub fn changed(&self, account: budget::Handle) {
+    pub fn changed(&self, account: budget::everywhere::Handle) {
         self.letters.lock().accounts.insert((account.account.clone(), account.stretch), account);
         self.more.notify_one();
     }
 
-    pub fn ended(&self, caller: rate::Handle, tokens: Option<(u64, i64)>) {
+    pub fn ended(&self, caller: rate::everywhere::Handle, tokens: Option<(u64, i64)>) {
         let mut letters = self.letters.lock();
         let entry = letters.callers.entry(caller.who.clone()).or_insert(Ended { caller, tokens: None });
         if let Some((limit, more)) = tokens {

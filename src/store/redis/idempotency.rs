@@ -122,12 +122,19 @@ impl Memory for Redis {
         })
     }
 
-    /// Told in the background: nobody waits for a key to be free again.
+    /// Whoever failed may be asked again at once: waited for, and told in the background where that fails.
     fn release(&self, place: Place) -> Answer<'_, ()> {
-        if let Some((_, attempt)) = self.attempts.remove(&place) {
-            self.desk.leave_mark(place, attempt, End::Forgotten);
-        }
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(async move {
+            let Some((_, attempt)) = self.attempts.remove(&place) else { return Ok(()) };
+            let patience = Patience::default();
+            let asked = self.line.ask(&patience, self.line.part_for_marks(), async |up: Arc<Up>| {
+                end(&self.names, &self.scripts, &up, &place, &attempt, End::Forgotten).await
+            });
+            if !matches!(asked.await, Ok(true)) {
+                self.desk.leave_mark(place, attempt, End::Forgotten);
+            }
+            Ok(())
+        })
     }
 
     fn abandon(&self, place: Place) {

@@ -8,7 +8,8 @@ use redis::{RedisResult, Value, from_redis_value};
 use super::desk::Ended;
 use super::line::Up;
 use super::{Names, Redis, Scripts, odd};
-use crate::admission::rate::{Allowance, Limit, Presence, Who};
+use crate::admission::rate::everywhere::Presence;
+use crate::admission::rate::{Allowance, Limit, Who};
 use crate::admission::shared::{Claim, Gone, Levels, Short};
 use crate::resilience::patience::Patience;
 
