@@ -117,6 +117,9 @@ pub trait Counters: Send + Sync {
         patience: &'a Patience,
     ) -> Answer<'a, Vec<Others>>;
 
+    /// A call was given up and nobody heard what became of it: the term ends, so that what was granted does not count.
+    fn doubt(&self);
+
     /// An account has changed here. Returns at once.
     fn changed(&self, account: budget::everywhere::Handle);
 

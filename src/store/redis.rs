@@ -184,6 +184,10 @@ impl Counters for Redis {
         Box::pin(accounts::look(self, accounts, patience))
     }
 
+    fn doubt(&self) {
+        self.desk.doubt();
+    }
+
     fn changed(&self, account: budget::everywhere::Handle) {
         self.desk.changed(account);
     }

@@ -258,3 +258,31 @@ fn a_script_flush_changes_nothing_and_a_flush_of_all_is_made_good_from_what_repl
         until("the truth is told", async || replicas.held(1, &account()).await == (800, 0)).await;
     });
 }
+
+#[test]
+fn a_caller_who_leaves_while_redis_is_asked_leaves_nothing_held() {
+    let Some(redis) = redis() else { return };
+    runtime().block_on(async {
+        let replicas = Replicas::on(&redis).await;
+        let [a, b] = [&replicas.accounts[0], &replicas.accounts[1]];
+        drop(hold(b, 1000, 1).await.expect("room"));
+        for _ in 0..3 {
+            let patience = Patience::default();
+            let mut asked = Box::pin(a.hold_everywhere(wanted(1000, 999), false, now_ms(), &patience));
+            assert!(futures_util::poll!(asked.as_mut()).is_pending());
+            drop(asked);
+            // What it asked for was held, or will be; either way it comes back.
+            until("nothing is held", async || {
+                match a.hold_everywhere(wanted(1000, 999), false, now_ms(), &Patience::default()).await {
+                    Ok(held) => {
+                        held.cancel();
+                        true
+                    }
+                    Err(_) => false,
+                }
+            })
+            .await;
+        }
+        until("all know", async || replicas.held(1, &account()).await == (1, 0)).await;
+    });
+}

@@ -47,6 +47,18 @@ pub enum NotHeld {
     Gone,
 }
 
+/// A question whose answer is still to come. Dropped with it, when the caller leaves, nobody would ever give back what was
+/// granted.
+struct Unheard<'a>(Option<&'a dyn Counters>);
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(counters) = self.0 {
+            counters.doubt();
+        }
+    }
+}
+
 impl Accounts {
     /// From now on budgets hold over all replicas. Once.
     pub fn share(&self, shared: Shared) {
@@ -88,7 +100,8 @@ impl Accounts {
         Handle { account, stretch, state: shared }
     }
 
-    /// [`Self::hold`], over all replicas. Nothing is held here that is not held there.
+    /// [`Self::hold`], over all replicas. Nothing is held here that is not held there. `partly`: as much as is left, and 1 at
+    /// least.
     pub async fn hold_everywhere(
         &self,
         wanted: Vec<(Allotment, i64)>,
@@ -99,6 +112,25 @@ impl Accounts {
         let Some(shared) = self.shared.get().filter(|_| !wanted.is_empty()) else {
             return self.hold(self.cut_to_fit(wanted, partly, now_ms), now_ms).map_err(NotHeld::Overdrawn);
         };
+        let before = shared.counters.term();
+        let held = self.try_to_hold(shared, wanted.clone(), partly, now_ms, patience).await;
+        // Another term has begun meanwhile: once more in that one.
+        match held {
+            Err(NotHeld::Gone) if before > 0 && ![0, before].contains(&shared.counters.term()) => {
+                self.try_to_hold(shared, wanted, partly, now_ms, patience).await
+            }
+            held => held,
+        }
+    }
+
+    async fn try_to_hold(
+        &self,
+        shared: &Shared,
+        wanted: Vec<(Allotment, i64)>,
+        partly: bool,
+        now_ms: i64,
+        patience: &Patience,
+    ) -> Result<Hold, NotHeld> {
         let term = shared.counters.term();
         let wish = |(allotment, amount): &(Allotment, i64)| Wish {
             account: self.handle(allotment.account.clone(), now_ms),
@@ -110,7 +142,9 @@ impl Accounts {
             },
         };
         let wishes: Vec<Wish> = wanted.iter().map(wish).collect();
+        let mut unheard = Unheard(Some(&*shared.counters).filter(|_| term > 0));
         let verdict = if term == 0 { Err(Gone) } else { shared.counters.hold(&wishes, patience).await };
+        unheard.0 = None;
         match verdict {
             Ok(Verdict::Granted(seen)) => {
                 let mut hold = Hold { parts: Vec::with_capacity(wanted.len()), shared: Some(shared.counters.clone()) };

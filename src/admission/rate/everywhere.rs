@@ -78,8 +78,9 @@ impl Limiter {
             Claim { allowance: allowance.clone(), tokens, presence }
         };
         let claims: Vec<Claim> = admitted.held.iter().map(claim).collect();
-        let taken = shared.counters.take(&claims, patience).await;
+        // Before the question: a caller who leaves meanwhile leaves no place taken.
         admitted.shared = Some(shared.counters.clone());
+        let taken = shared.counters.take(&claims, patience).await;
         match taken {
             Ok(Ok(levels)) => {
                 let mut headrooms = Headrooms::default();

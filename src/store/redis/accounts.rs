@@ -61,6 +61,7 @@ async fn ask(
 }
 
 pub(super) async fn hold(redis: &Redis, wishes: &[Wish], patience: &Patience) -> Result<Verdict, Gone> {
+    let asked_in = redis.line.term();
     let (answer, own) = redis
         .line
         .ask(patience, redis.line.part_for_decisions(), async |up: Arc<Up>| {
@@ -79,11 +80,12 @@ pub(super) async fn hold(redis: &Redis, wishes: &[Wish], patience: &Patience) ->
             let others = others(redis, fields, &own[index]).ok_or_else(odd)?;
             Ok(Verdict::Refused { index, seen: Seen { granted: 0, others } })
         }
-        _ => Err(redis.line.forgotten()),
+        _ => Err(redis.line.forgotten(asked_in)),
     }
 }
 
 pub(super) async fn look(redis: &Redis, accounts: &[Handle], patience: &Patience) -> Result<Vec<Others>, Gone> {
+    let asked_in = redis.line.term();
     let (answer, own) = redis
         .line
         .ask(patience, redis.line.part_for_decisions(), async |up: Arc<Up>| {
@@ -93,7 +95,7 @@ pub(super) async fn look(redis: &Redis, accounts: &[Handle], patience: &Patience
     let mut answer = answer.into_iter();
     match answer.next().and_then(number) {
         Some(1) => Ok(granted(redis, answer, &own)?.into_iter().map(|seen| seen.others).collect()),
-        _ => Err(redis.line.forgotten()),
+        _ => Err(redis.line.forgotten(asked_in)),
     }
 }
 

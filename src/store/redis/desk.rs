@@ -43,6 +43,8 @@ struct Letters {
     marks: Vec<(Place, String, End)>,
     answers: VecDeque<Put>,
     waiting: usize,
+    /// What was granted in this term may not be known here.
+    is_in_doubt: bool,
 }
 
 /// How work on an idempotency key has ended without an answer.
@@ -80,6 +82,11 @@ impl Desk {
             entry.tokens = Some((limit, entry.tokens.map_or(0, |(_, before)| before) + more));
         }
         drop(letters);
+        self.more.notify_one();
+    }
+
+    pub fn doubt(&self) {
+        self.letters.lock().is_in_doubt = true;
         self.more.notify_one();
     }
 
@@ -143,18 +150,28 @@ impl Work {
 
     /// True if it was told to stop, false if Redis was lost.
     async fn keep(&self, up: &Arc<Up>, stop: &CancellationToken) -> bool {
+        let mut up = up.clone();
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
                 () = stop.cancelled() => {
-                    let _ = self.deliver(up).await;
-                    self.line.leave(up).await;
+                    let _ = self.deliver(&up).await;
+                    self.line.leave(&up).await;
                     return true;
                 }
                 () = self.line.lost() => Ok(()),
-                _ = beats.tick() => self.line.beat(up).await,
-                () = self.desk.more.notified() => self.deliver(up).await,
+                _ = beats.tick() => self.line.beat(&up).await,
+                () = self.desk.more.notified() => {
+                    let is_in_doubt = std::mem::take(&mut self.desk.letters.lock().is_in_doubt);
+                    match if is_in_doubt { self.line.begin_anew(&up).await } else { Ok(up.clone()) } {
+                        Ok(present) => {
+                            up = present;
+                            self.deliver(&up).await
+                        }
+                        Err(gone) => Err(gone),
+                    }
+                }
             };
             if done.is_err() || self.line.term() != up.term {
                 return false;

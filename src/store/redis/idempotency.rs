@@ -53,6 +53,21 @@ pub(super) async fn end(
 /// Attempts of this process that are under way.
 pub(super) type Attempts = DashMap<Place, String>;
 
+/// A mark that was perhaps made. Dropped before that is known, late or because the caller left, nobody would work on it.
+struct Unheard<'a> {
+    redis: &'a Redis,
+    place: Place,
+    attempt: Option<String>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.redis.desk.leave_mark(self.place, attempt, End::Forgotten);
+        }
+    }
+}
+
 fn unkept(_: Gone) -> Unkept {
     metrics::counter!(Metric::SharedRefused.name()).increment(1);
     Unkept("the store that all replicas share is gone".to_owned())
@@ -63,19 +78,15 @@ impl Memory for Redis {
         Box::pin(async move {
             let attempt = uuid::Uuid::now_v7().simple().to_string();
             let patience = Patience::default();
+            let asked_in = self.line.term();
+            let mut unheard = Unheard { redis: self, place, attempt: Some(attempt.clone()) };
             let asked = self.line.ask(&patience, self.line.part_for_marks(), async |up: Arc<Up>| {
                 let mut call = begin(&self.names, &self.scripts, &up, &place, "begin", &attempt);
                 call.arg(fingerprint.as_slice()).arg(KEPT_FOR.as_millis() as u64);
                 call.invoke_async::<Vec<Value>>(&mut up.connection.clone()).await
             });
-            let answer = match asked.await {
-                Ok(answer) => answer,
-                Err(gone) => {
-                    // Perhaps it is marked now, and nobody works on it.
-                    self.desk.leave_mark(place, attempt, End::Forgotten);
-                    return Err(unkept(gone));
-                }
-            };
+            let answer = asked.await.map_err(unkept)?;
+            unheard.attempt = None;
             let mut answer = answer.into_iter();
             let verdict = answer.next().and_then(number);
             let known: Option<Fingerprint> = answer
@@ -93,7 +104,7 @@ impl Memory for Redis {
                     Ok(Known::Answered { fingerprint, answer: Sealed(answer) })
                 }
                 (Some(3), Some(fingerprint), _) => Ok(Known::UnderWay { fingerprint }),
-                _ => Err(unkept(self.line.forgotten())),
+                _ => Err(unkept(self.line.forgotten(asked_in))),
             }
         })
     }

@@ -33,6 +33,7 @@ pub(super) async fn take(
     claims: &[Claim],
     patience: &Patience,
 ) -> Result<Result<Vec<Levels>, Short>, Gone> {
+    let asked_in = redis.line.term();
     let answer: Vec<Value> = redis
         .line
         .ask(patience, redis.line.part_for_decisions(), async |up: Arc<Up>| {
@@ -71,7 +72,7 @@ pub(super) async fn take(
                 _ => Err(odd()),
             }
         }
-        _ => Err(redis.line.forgotten()),
+        _ => Err(redis.line.forgotten(asked_in)),
     }
 }
 

@@ -116,10 +116,11 @@ impl Line {
     }
 
     /// Somebody has emptied it, or a newer process has our place.
-    pub fn forgotten(&self) -> Gone {
+    /// Whoever asked in a term that has ended meanwhile was only late.
+    pub fn forgotten(&self, asked: u64) -> Gone {
         match self.up() {
-            Some(up) => self.lose(&up, "it has forgotten everything"),
-            None => Gone,
+            Some(up) if up.term == asked => self.lose(&up, "it has forgotten everything"),
+            _ => Gone,
         }
     }
 
@@ -202,6 +203,20 @@ impl Line {
             news.reason = Some(failed);
         }
         Err(Gone)
+    }
+
+    /// Begins another term on the same connection.
+    pub async fn begin_anew(&self, up: &Arc<Up>) -> Result<Arc<Up>, Gone> {
+        let term = self.last.fetch_add(1, SeqCst) + 1;
+        let mut connection = up.connection.clone();
+        self.tell(up, self.show_up(&mut connection, term, "enlist")).await?;
+        let next = Arc::new(Up { connection, term });
+        let before = self.up.compare_and_swap(up, Some(next.clone()));
+        if !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, up)) {
+            return Err(Gone);
+        }
+        self.terms.send_replace(term);
+        Ok(next)
     }
 
     /// Shows that this replica is there.
