@@ -139,7 +139,7 @@ impl Redis {
         self.line.terms()
     }
 
-    /// Tells what is still to be told, if the store is there, and leaves. Takes [`FAREWELL`] at most.
+    /// Tells what is still to be told, if the store is there, and leaves. Takes 2 s at most.
     pub async fn close(&self) {
         self.stop.cancel();
         let left = async {

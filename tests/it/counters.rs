@@ -21,7 +21,7 @@ use stepwell::units::Span;
 use crate::support::process::until;
 use crate::support::redis::{Redis, redis};
 
-/// In the middle of a month, as its replicas see it.
+/// Unix milliseconds.
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
