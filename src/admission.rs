@@ -13,6 +13,7 @@ pub mod outstanding;
 mod queue;
 pub mod rate;
 pub mod settings;
+pub mod shared;
 
 use std::time::Duration;
 

@@ -14,6 +14,7 @@ mod line;
 pub mod listen;
 pub mod refusal;
 pub mod reload;
+pub mod share;
 mod socket;
 pub mod wire;
 pub mod worker;
@@ -27,16 +28,20 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::idempotency::Memory;
+use crate::admission::shared::Shared as SharedCounters;
+use crate::api::caller::Salt;
 use crate::api::idempotency::Idempotency;
 use crate::api::later::{Desk, Kept};
 use crate::api::router::{Shared, full, router};
-use crate::config::{Loaded, Source, Storage};
+use crate::config::{BudgetsWhenGone, Loaded, Source, Storage};
 use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::ledger::journal::Journal;
 use crate::operations::Operations;
+use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
@@ -66,6 +71,7 @@ pub struct Running {
     /// Where the rows are.
     pub database: PathBuf,
     store: Arc<Sqlite>,
+    redis: Option<Arc<Redis>>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -101,7 +107,13 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let store = Arc::new(Sqlite::open(&path).await?);
     let pepper = keys::pepper(&settings.tenants.auth, &path)?;
     let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
-    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper.clone()));
+    let redis = share::start(settings.shared.as_ref(), &path, &pepper)?;
+    let memory: Arc<dyn Memory> = match &redis {
+        Some(redis) => redis.clone(),
+        None => store.clone(),
+    };
+    let salt = Salt::of(&pepper);
+    let idempotency = Arc::new(Idempotency::new(memory, pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
@@ -112,12 +124,22 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     })?;
     let (stop, writer_stop) = (CancellationToken::new(), CancellationToken::new());
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
+    let budgets_when_gone = snapshot.settings.shared.as_ref().map(|shared| shared.budgets_when_gone);
     let mut gateway = Gateway::new(snapshot, ledger);
+    if let Some(redis) = &redis {
+        gateway.share(
+            SharedCounters { counters: redis.clone(), spends_alone: budgets_when_gone == Some(BudgetsWhenGone::Alone) },
+            redis.clone(),
+        );
+    }
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
     gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, &path).await?));
     let gateway = Arc::new(gateway);
     accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
     access.replace_ring(ring);
+    if let Some(redis) = &redis {
+        share::arrive(redis, &gateway).await;
+    }
     let operations = Arc::new(Operations::start(loaded.origin.to_string()));
 
     let tracker = TaskTracker::new();
@@ -128,6 +150,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     tracker.spawn(operations.clone().observe_all(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
+    if let Some(redis) = redis.clone() {
+        tracker.spawn(share::follow(redis, gateway.clone(), access.clone(), stop.clone()));
+    }
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
     let kept = Kept { queue: store.clone(), log: store.clone(), batches: store.clone(), files: store.clone() };
@@ -145,6 +170,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         keeper,
         idempotency,
         desk,
+        salt,
     };
     let doors = listen::Doors { open: router(shared.clone()), full: full(shared), gateway: gateway.clone() };
     let workers = listen::workers(shutdown_grace, &gateway, &operations).context("a worker cannot start")?;
@@ -156,6 +182,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         access,
         database: path,
         store,
+        redis,
         stop,
         tracker,
         writer_stop,
@@ -245,6 +272,9 @@ impl Running {
         notes.add(Kind::ServerStopped, "server", Facts::new());
         if let Err(failure) = notes.write(&*self.store).await {
             tracing::warn!(error = %failure, "the last events could not be written");
+        }
+        if let Some(redis) = &self.redis {
+            redis.close().await;
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {

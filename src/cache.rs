@@ -1,17 +1,22 @@
-//! Not paying twice for the same answer: an exact, in-memory cache of whole answers.
+//! Not paying twice for the same answer: an exact cache of whole answers, in memory, and behind it one that all replicas
+//! share, if there is one.
 //!
 //! What may be read and written is decided by the gateway's snapshot; identity by [`key`]. Joining identical requests in flight is the
 //! gateway's business, because it needs running requests.
 
 pub mod key;
 pub mod settings;
+mod stored; // an answer as bytes
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use key::Key;
 
 use crate::chat::Response;
 use crate::money::NanoUsd;
+use crate::resilience::patience::Patience;
 
 /// An answer that can be given again, in either shape.
 #[derive(Debug)]
@@ -25,10 +30,35 @@ pub struct Entry {
     pub demo: bool,
     /// What the first answer cost; `None` if its price is unknown.
     pub cost: Option<NanoUsd>,
+    /// Its end, where that comes before the end of its time in memory: it was kept elsewhere before.
+    pub until: Option<Instant>,
+}
+
+/// What was found in the second level.
+pub struct Found {
+    pub bytes: Vec<u8>,
+    /// Until it is too old.
+    pub left: Duration,
+}
+
+/// Where answers of all replicas are kept. Implemented in `store`. A miss is never an error: who has nothing, asks a
+/// provider.
+pub trait Second: Send + Sync {
+    /// Waits as long as the request still may.
+    fn get<'a>(
+        &'a self,
+        key: &'a Key,
+        patience: &'a Patience,
+    ) -> Pin<Box<dyn Future<Output = Option<Found>> + Send + 'a>>;
+
+    /// Returns at once; kept soon, or not at all.
+    fn put(&self, key: &Key, bytes: Vec<u8>, ttl: Duration);
 }
 
 pub struct Cache {
     entries: moka::sync::Cache<Key, Arc<Entry>>,
+    second: Option<Arc<dyn Second>>,
+    ttl: Duration,
 }
 
 impl Cache {
@@ -39,14 +69,40 @@ impl Cache {
             .weigher(|_, entry: &Arc<Entry>| weight(&entry.response))
             .time_to_live(settings.ttl.0)
             .build();
-        Self { entries }
+        Self { entries, second: None, ttl: settings.ttl.0 }
     }
 
-    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.entries.get(key)
+    pub fn with_second(self, second: Arc<dyn Second>) -> Self {
+        Self { second: Some(second), ..self }
+    }
+
+    fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.entries.get(key).filter(|entry| entry.until.is_none_or(|until| Instant::now() < until))
+    }
+
+    /// Looks in memory, then where all replicas keep their answers. `strategy` knows the words for strategies.
+    pub async fn find(
+        &self,
+        key: &Key,
+        patience: &Patience,
+        strategy: fn(&str) -> Option<&'static str>,
+    ) -> Option<Arc<Entry>> {
+        let Some(second) = &self.second else { return self.get(key) };
+        if let Some(entry) = self.get(key) {
+            return Some(entry);
+        }
+        let Found { bytes, left } = second.get(key, patience).await?;
+        let entry = Arc::new(Entry { until: Some(Instant::now() + left), ..stored::read(&bytes, strategy)? });
+        self.entries.insert(*key, entry.clone());
+        Some(entry)
     }
 
     pub fn put(&self, key: Key, entry: Entry) {
+        if let Some(second) = &self.second
+            && let Some(bytes) = stored::write(&entry)
+        {
+            second.put(&key, bytes, self.ttl);
+        }
         self.entries.insert(key, Arc::new(entry));
     }
 

@@ -40,7 +40,7 @@ pub use cors::Cors;
 pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};
-pub use settings::{Level, LogFormat, Logging, Server, Settings, Storage, Upstream};
+pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Settings, Shared, Storage, Upstream};
 pub use template::template;
 pub use tls::Tls;
 

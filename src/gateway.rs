@@ -31,8 +31,9 @@ use crate::admission::gate::Gate;
 use crate::admission::intake::Intake;
 use crate::admission::outstanding::Log;
 use crate::admission::rate::Limiter;
-use crate::cache::Cache;
+use crate::admission::shared::Shared;
 use crate::cache::key::Key;
+use crate::cache::{Cache, Second};
 use crate::classify::{Task, TaskName};
 use crate::dispatch::cascade::Dispatcher;
 use crate::dispatch::fleet::Reserved;
@@ -44,6 +45,7 @@ use crate::rank::needs::Needs;
 use crate::rank::plan::{Question, plan};
 use crate::rank::score::Availability;
 use crate::rank::select::Selection;
+use crate::rank::settings::Strategy;
 use crate::telemetry::metric::Metric;
 use draft::{Draft, Leaving};
 use error::Error;
@@ -69,6 +71,10 @@ pub struct Gateway {
     limiter: Limiter,
     /// What was spent of budgets and daily tokens.
     pub accounts: Accounts,
+    /// Where all replicas count.
+    shared: Option<Shared>,
+    /// Where all replicas keep answers.
+    second: Option<Arc<dyn Second>>,
     /// Where holds are written down.
     log: Option<Arc<dyn Log>>,
     pub ledger: Ledger,
@@ -90,6 +96,8 @@ impl Gateway {
             intake: Intake::default(),
             limiter: Limiter::default(),
             accounts: Accounts::default(),
+            shared: None,
+            second: None,
             log: None,
             ledger,
             turn: AtomicU64::new(0),
@@ -102,6 +110,28 @@ impl Gateway {
         self.log = Some(log);
     }
 
+    /// Limits, budgets and answers are those of all replicas from now on.
+    pub fn share(&mut self, shared: Shared, second: Arc<dyn Second>) {
+        self.limiter.share(shared.clone());
+        self.accounts.share(shared.clone());
+        self.shared = Some(shared);
+        self.cache.store(Arc::new(Cache::new(&self.rules.load().settings.cache).with_second(second.clone())));
+        self.second = Some(second);
+    }
+
+    /// Where all replicas count, if they do.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
+    /// Tells the shared store everything that it may have forgotten.
+    pub fn tell_all(&self) {
+        if let Some(Shared { counters, .. }) = &self.shared {
+            self.accounts.tell_all(&**counters);
+            self.limiter.tell_all(&**counters);
+        }
+    }
+
     /// The rules in force. Load once per request.
     pub fn rules(&self) -> Arc<Snapshot> {
         self.rules.load_full()
@@ -111,7 +141,11 @@ impl Gateway {
     pub fn replace_rules(&self, snapshot: Snapshot) {
         let old = self.rules.load();
         if old.settings.cache != snapshot.settings.cache {
-            self.cache.store(Arc::new(Cache::new(&snapshot.settings.cache)));
+            let first = Cache::new(&snapshot.settings.cache);
+            self.cache.store(Arc::new(match &self.second {
+                Some(second) => first.with_second(second.clone()),
+                None => first,
+            }));
         }
         self.gate.configure(snapshot.settings.overload.clone());
         self.dispatcher.fleet.forgive_credentials();
@@ -156,7 +190,11 @@ impl Gateway {
         );
         let leaving = Leaving::new(draft.clone());
         let treated = treatment::treat(&rules, &mut inbound, &draft);
-        if let Err(error) = treated.and_then(|()| self.admit(&rules, &inbound, &draft)) {
+        let admitted = match treated {
+            Ok(()) => self.admit(&rules, &inbound, &draft).await,
+            refused => refused,
+        };
+        if let Err(error) = admitted {
             leaving.stays();
             draft.refused(&error);
             return Err(error);
@@ -225,7 +263,7 @@ impl Gateway {
             return Reply::own(source, draft.clone(), &inbound);
         };
         if !inbound.refresh
-            && let Some(entry) = cache.get(&key)
+            && let Some(entry) = cache.find(&key, draft.patience(), known_strategy).await
             // A reload may have taken the target away, or this caller may not have it: what it said is not served then.
             && selection.contains(&entry.provider, &entry.model)
         {
@@ -335,6 +373,10 @@ impl Gateway {
         let terms = Terms::of(rules, &inbound.tenant).ok()?;
         Spending::of(&terms, &rules.provider_budgets, rules.settings.hedge.enabled, inbound.began_unix_ms)
     }
+}
+
+fn known_strategy(word: &str) -> Option<&'static str> {
+    Strategy::parse(word).map(Strategy::as_str)
 }
 
 /// A shared stream that was cut, for a follower that has seen nothing of it.

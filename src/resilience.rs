@@ -9,4 +9,5 @@ pub mod cooldown;
 pub mod ewma;
 pub mod gcra;
 pub mod limit;
+pub mod patience;
 pub mod window;

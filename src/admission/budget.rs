@@ -5,15 +5,21 @@
 //! counts as if all of it had been used. A stretch of time that has ended is closed: what began in it is not counted again
 //! in the next one, as in the ledger, from which accounts are opened after a restart.
 
+pub mod everywhere; // the same over all replicas
+
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
+use everywhere::{Handle, NotHeld};
+
 use super::calendar::{Period, Stretch, stretch};
+use super::shared::{Counters, Others, Shared};
 use crate::money::NanoUsd;
 use crate::tenant::settings::AtLimit;
 use crate::units::Share;
@@ -106,21 +112,48 @@ impl Balance {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of this replica.
     balance: Balance,
+    /// Of the others, as last seen.
+    others: Others,
+    /// All that was ever settled and released here in this stretch.
+    settled: i64,
+    released: i64,
     /// Warnings that were given in this stretch.
     warned: usize,
+    /// Which of all states of this process it is.
+    number: u64,
+}
+
+impl State {
+    /// Over all replicas, as far as this one knows.
+    fn view(&self) -> Balance {
+        Balance {
+            spent: self.balance.spent.saturating_add(self.others.spent),
+            held: self.balance.held.saturating_add(self.others.held),
+            stretch: self.balance.stretch,
+        }
+    }
 }
 
 /// All accounts. They survive a reload.
-#[derive(Debug)]
 pub struct Accounts {
     states: DashMap<Account, Arc<Mutex<State>>>,
     zone: Mutex<TimeZone>,
+    /// Counts the states.
+    numbers: AtomicU64,
+    /// Where other replicas count, too.
+    shared: OnceLock<Shared>,
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self { states: DashMap::new(), zone: Mutex::new(TimeZone::UTC) }
+        Self {
+            states: DashMap::new(),
+            zone: Mutex::new(TimeZone::UTC),
+            numbers: AtomicU64::new(1),
+            shared: OnceLock::new(),
+        }
     }
 }
 
@@ -193,23 +226,52 @@ impl Accounts {
         let state = self.state(account, now_ms);
         let mut state = state.lock();
         self.turn(&mut state, account.period, now_ms);
-        state.balance
+        state.view()
+    }
+
+    /// `partly`: as much as is left, and 1 at least.
+    fn cut_to_fit(&self, mut wanted: Vec<(Allotment, i64)>, partly: bool, now_ms: i64) -> Vec<(Allotment, i64)> {
+        for (allotment, amount) in wanted.iter_mut().filter(|_| partly) {
+            let left = self.balance(&allotment.account, now_ms).left(allotment.limit);
+            *amount = (*amount).min(left).max(1);
+        }
+        wanted
     }
 
     /// Holds an amount in every account, or nothing in any. An amount that fits nowhere may still be held where the limit
     /// only warns.
     pub fn hold(&self, wanted: Vec<(Allotment, i64)>, now_ms: i64) -> Result<Hold, Overdrawn> {
-        let mut hold = Hold { parts: Vec::with_capacity(wanted.len()) };
+        match self.hold_while(|| true, wanted, now_ms) {
+            Ok(hold) => Ok(hold),
+            Err(NotHeld::Overdrawn(overdrawn)) => Err(overdrawn),
+            Err(NotHeld::Gone) => unreachable!("nobody else is asked"),
+        }
+    }
+
+    /// `valid` is asked under the account's lock: what is held after the store was told of the account, without it being
+    /// told of the hold, would be missing there.
+    fn hold_while(
+        &self,
+        valid: impl Fn() -> bool,
+        wanted: Vec<(Allotment, i64)>,
+        now_ms: i64,
+    ) -> Result<Hold, NotHeld> {
+        let mut hold = Hold { parts: Vec::with_capacity(wanted.len()), shared: None };
         for (allotment, amount) in wanted {
             let shared = self.state(&allotment.account, now_ms);
             let mut state = shared.lock();
             self.turn(&mut state, allotment.account.period, now_ms);
-            let balance = state.balance;
+            let balance = state.view();
             if amount > balance.left(allotment.limit) && allotment.at_limit != AtLimit::Warn {
                 drop(state);
                 hold.cancel();
                 let Allotment { account, limit, .. } = allotment;
-                return Err(Overdrawn { account, limit, balance, needed: Some(amount) });
+                return Err(NotHeld::Overdrawn(Overdrawn { account, limit, balance, needed: Some(amount) }));
+            }
+            if !valid() {
+                drop(state);
+                hold.cancel();
+                return Err(NotHeld::Gone);
             }
             state.balance.held += amount;
             drop(state);
@@ -226,14 +288,19 @@ impl Accounts {
             // One that is held by a request in flight stays.
             self.states.retain(|_, state| Arc::strong_count(state) > 1 || state.lock().balance.stretch.end_ms > now_ms);
         }
-        self.states.entry(account.clone()).or_default().clone()
+        let fresh = || {
+            let number = self.numbers.fetch_add(1, Relaxed);
+            Arc::new(Mutex::new(State { number, ..State::default() }))
+        };
+        self.states.entry(account.clone()).or_insert_with(fresh).clone()
     }
 
     /// Begins the next stretch when it is time. A clock that is set back does not bring an old one again.
     fn turn(&self, state: &mut State, period: Period, now_ms: i64) {
         if now_ms >= state.balance.stretch.end_ms {
             let stretch = stretch(period, &self.zone.lock(), now_ms);
-            *state = State { balance: Balance { spent: 0, held: 0, stretch }, warned: 0 };
+            *state =
+                State { balance: Balance { spent: 0, held: 0, stretch }, number: state.number, ..State::default() };
         }
     }
 }
@@ -256,14 +323,17 @@ impl Part {
         }
         state.balance.held -= self.amount;
         state.balance.spent = state.balance.spent.saturating_add(spent);
-        let reached = |share: &&Share| state.balance.spent as f64 >= share.0 * self.allotment.limit as f64;
+        state.released = state.released.saturating_add(self.amount);
+        state.settled = state.settled.saturating_add(spent);
+        let view = state.view();
+        let reached = |share: &&Share| view.spent as f64 >= share.0 * self.allotment.limit as f64;
         let warnings = self.allotment.warn_at.iter().take_while(reached).count();
         if warnings <= state.warned {
             return None;
         }
         state.warned = warnings;
         let share = self.allotment.warn_at[warnings - 1];
-        Some(Warning { allotment: self.allotment.clone(), share, balance: state.balance })
+        Some(Warning { allotment: self.allotment.clone(), share, balance: view })
     }
 }
 
@@ -276,10 +346,18 @@ pub struct Warning {
 }
 
 /// Amounts that are set aside for one request. Dropped unsettled, all of it counts as spent.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use]
 pub struct Hold {
     parts: Vec<Part>,
+    /// Who is to be told of the end.
+    shared: Option<Arc<dyn Counters>>,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hold").field(&self.parts).finish()
+    }
 }
 
 impl Hold {
@@ -296,9 +374,20 @@ impl Hold {
                 (_, Unit::Money) => money,
                 (_, Unit::Tokens) => tokens,
             };
-            part.close(spent)
+            let due = part.close(spent);
+            self.tell(part);
+            due
         });
         due.collect()
+    }
+
+    fn tell(&self, part: &Part) {
+        let Some(shared) = &self.shared else { return };
+        let stretch = part.state.lock().balance.stretch;
+        // What began in a stretch that has ended is nobody's business any more.
+        if stretch.start_ms == part.start_ms {
+            shared.changed(Handle { account: part.allotment.account.clone(), stretch, state: part.state.clone() });
+        }
     }
 
     /// Nothing was used, whatever happened.
@@ -318,6 +407,7 @@ impl Drop for Hold {
         for part in &self.parts {
             tracing::warn!(scope = %part.allotment.account.scope, "a reservation was never settled; it counts as spent");
             part.close(part.amount);
+            self.tell(part);
         }
     }
 }

@@ -24,7 +24,7 @@ impl Period {
 }
 
 /// One stretch, from `start_ms` on and before `end_ms` (Unix milliseconds).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stretch {
     pub start_ms: i64,
     pub end_ms: i64,

@@ -36,6 +36,10 @@ pub enum Known {
     Begun {
         fingerprint: Fingerprint,
     },
+    /// Another replica is doing it right now.
+    UnderWay {
+        fingerprint: Fingerprint,
+    },
     Answered {
         fingerprint: Fingerprint,
         answer: Sealed,
@@ -60,4 +64,8 @@ pub trait Memory: Send + Sync {
 
     /// Forgets a key, so that it can be sent again.
     fn release(&self, place: Place) -> Answer<'_, ()>;
+
+    /// Nobody works on a key any more, and there is no answer to keep; the mark stays. Call where neither [`Self::keep`]
+    /// nor [`Self::release`] is. Returns at once.
+    fn abandon(&self, _place: Place) {}
 }

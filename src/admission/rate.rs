@@ -3,12 +3,17 @@
 //! Tokens are taken by an estimate before the call and set right after it. Nothing here waits: whoever is over a limit is
 //! told when to come back.
 
-use std::sync::Arc;
+pub mod everywhere; // the same over all replicas
+
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
+use everywhere::Handle;
+
+use super::shared::{Counters, Shared};
 use crate::resilience::gcra::{Gcra, Quota};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -122,6 +127,8 @@ struct Counter {
     requests: Gcra,
     tokens: Gcra,
     in_flight: u32,
+    /// Counts the changes of `in_flight`.
+    version: u64,
 }
 
 impl Counter {
@@ -131,15 +138,18 @@ impl Counter {
 }
 
 /// All counters. They survive a reload: limits are looked up anew for every request.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Limiter {
     counters: DashMap<Who, Arc<Mutex<Counter>>>,
+    /// Where other replicas count, too.
+    shared: OnceLock<Shared>,
 }
 
 impl Limiter {
     /// Lets a request in that is expected to take `tokens`, or nothing at all is taken.
     pub fn admit(&self, allowances: &[Allowance], tokens: u64, now: Instant) -> Result<Admitted, Limited> {
-        let mut admitted = Admitted { held: Vec::new(), headrooms: Headrooms::default(), tokens };
+        let mut admitted =
+            Admitted { held: Vec::new(), headrooms: Headrooms::default(), tokens, shared: None, is_counted: false };
         for allowance in allowances.iter().filter(|allowance| !allowance.is_unlimited()) {
             let counter = self.counter(&allowance.who, now);
             let taken = take(&mut counter.lock(), allowance, tokens, now);
@@ -162,7 +172,7 @@ impl Limiter {
         for allowance in allowances.iter().filter(|allowance| !allowance.is_unlimited()) {
             let Some(counter) = self.counters.get(&allowance.who).map(|counter| counter.clone()) else { continue };
             let counter = counter.lock();
-            let mut copy = Counter { requests: counter.requests, tokens: counter.tokens, in_flight: counter.in_flight };
+            let mut copy = Counter { ..*counter };
             take(&mut copy, allowance, 0, now)?;
         }
         Ok(())
@@ -218,6 +228,7 @@ fn take(counter: &mut Counter, allowance: &Allowance, tokens: u64, now: Instant)
         }
     }
     counter.in_flight += 1;
+    counter.version += 1;
     Ok(headrooms(counter, allowance, now))
 }
 
@@ -246,11 +257,14 @@ impl Headrooms {
 
 /// A request that is in. Its place is given back by dropping it; its tokens are what was estimated until
 /// [`Admitted::settle`] says better.
-#[derive(Debug)]
 pub struct Admitted {
     held: Vec<(Arc<Mutex<Counter>>, Allowance)>,
     pub headrooms: Headrooms,
     tokens: u64,
+    /// Who is to be told of the end.
+    shared: Option<Arc<dyn Counters>>,
+    /// It has taken the tokens, too.
+    is_counted: bool,
 }
 
 impl Admitted {
@@ -259,6 +273,11 @@ impl Admitted {
         let taken = self.tokens.max(1);
         for (counter, allowance) in &self.held {
             let Some(quota) = allowance.tokens() else { continue };
+            if let Some(shared) = self.shared.as_ref().filter(|_| self.is_counted) {
+                let handle = Handle { who: allowance.who.clone(), counter: counter.clone() };
+                let amount = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+                shared.ended(handle, allowance.tokens_per_minute, amount(used) - amount(taken));
+            }
             let mut counter = counter.lock();
             if used < taken {
                 counter.tokens.give_back(quota, taken - used, now);
@@ -282,10 +301,23 @@ impl Admitted {
     }
 }
 
+impl std::fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admitted").field("headrooms", &self.headrooms).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        for (counter, _) in &self.held {
-            counter.lock().in_flight -= 1;
+        for (counter, allowance) in &self.held {
+            {
+                let mut counter = counter.lock();
+                counter.in_flight -= 1;
+                counter.version += 1;
+            }
+            if let Some(shared) = &self.shared {
+                shared.ended(Handle { who: allowance.who.clone(), counter: counter.clone() }, None, 0);
+            }
         }
     }
 }

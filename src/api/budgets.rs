@@ -15,6 +15,7 @@ use crate::tenant::role::Role;
     responses((status = 200, description = "The budgets.", body = answered::Budgets)))]
 pub async fn list(State(shared): State<Shared>, caller: Caller) -> Json<Value> {
     let now_ms = jiff::Timestamp::now().as_millisecond();
+    shared.gateway.look_at_budgets(now_ms).await;
     let data: Vec<Standing> = if caller.tenant.role < Role::Operator {
         shared.gateway.budgets_of(&caller.tenant, now_ms)
     } else {

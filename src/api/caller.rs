@@ -5,7 +5,7 @@
 //! cache, and none of them can take the other's places.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -23,6 +23,7 @@ use crate::telemetry::metric::Metric;
 use crate::tenant::Tenant;
 use crate::tenant::access::Refused;
 use crate::tenant::role::Role;
+use crate::tenant::secret::Pepper;
 use crate::tenant::settings::Metrics;
 
 /// The other end of the connection, noted by the server.
@@ -41,15 +42,25 @@ const CREDENTIALS: [HeaderName; 4] = [
 pub struct Caller {
     /// Whom fairness counts as one.
     pub line: admission::Caller,
-    /// Whose answers may be shared: a key's id, else a hash of the credential under a secret of this process, else empty.
+    /// Whose answers may be shared: a key's id, else a hash of the credential under a secret of the installation, else empty.
     pub partition: Arc<str>,
     pub tenant: Arc<Tenant>,
 }
 
+/// Under which credentials and addresses are hashed: replicas with a secret in common tell the same callers apart.
+#[derive(Clone)]
+pub struct Salt([u8; 32]);
+
+impl Salt {
+    pub fn of(pepper: &Pepper) -> Self {
+        Self(blake3::derive_key("stepwell 2026-11 callers without a key", &pepper.digest("callers").0))
+    }
+}
+
 impl Caller {
-    pub fn of(headers: &HeaderMap, peer: Option<IpAddr>, tenant: Arc<Tenant>) -> Self {
+    pub fn of(headers: &HeaderMap, peer: Option<IpAddr>, tenant: Arc<Tenant>, salt: &Salt) -> Self {
         let number = |hash: &blake3::Hash| u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"));
-        let hashed = |bytes: &[u8]| blake3::keyed_hash(key(), bytes);
+        let hashed = |bytes: &[u8]| blake3::keyed_hash(&salt.0, bytes);
         if !tenant.is_anonymous() {
             let line = admission::Caller(number(&hashed(tenant.id.as_bytes())));
             return Self { line, partition: tenant.id.clone(), tenant };
@@ -118,7 +129,7 @@ pub async fn identify(State((shared, needs)): State<(Shared, Needs)>, mut reques
         }
         Ok(tenant) => {
             let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-            let caller = Caller::of(request.headers(), peer, tenant);
+            let caller = Caller::of(request.headers(), peer, tenant, &shared.salt);
             request.extensions_mut().insert(caller);
             return next.run(request).await;
         }
@@ -170,18 +181,6 @@ fn is_foreign(request: &Request) -> bool {
     })
 }
 
-/// Drawn at the start: hashes of one process mean nothing to another one.
-fn key() -> &'static [u8; 32] {
-    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let mut key = [0; 32];
-        for half in key.chunks_mut(16) {
-            half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        }
-        key
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +193,8 @@ mod tests {
     fn credentials_tell_callers_apart_and_addresses_those_without() {
         let home = Some(IpAddr::from([127, 0, 0, 1]));
         let nobody = || Arc::new(Tenant::anonymous());
-        let of = |headers: &HeaderMap, peer| Caller::of(headers, peer, nobody());
+        let salt = Salt::of(&Pepper::random().expect("randomness"));
+        let of = |headers: &HeaderMap, peer| Caller::of(headers, peer, nobody(), &salt);
         let (a, b) = (of(&with("authorization", "Bearer a"), home), of(&with("x-api-key", "b"), home));
         assert!(a.line != b.line && a.partition != b.partition && !a.partition.is_empty());
         assert_eq!(of(&with("authorization", "Bearer a"), None).partition, a.partition);

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::gateway::error::{Error, SHED_RETRY};
+use crate::gateway::error::{Error, SHARED_RETRY, SHED_RETRY};
 use crate::guard::Rejected;
 use crate::money::NanoUsd;
 use crate::provider::failure::{Failure, FailureKind};
@@ -139,6 +139,7 @@ impl From<&Error> for ApiError {
             Error::ContextLength(_) => api.param = Some("messages".to_owned()),
             Error::NoCandidate(_) | Error::Guarded { answer: true, .. } => {}
             Error::Guarded { answer: false, .. } => api.param = Some("messages".to_owned()),
+            Error::SharedGone => api.retry_after_seconds = Some(ceil(SHARED_RETRY)),
             Error::Shed(_) => api.retry_after_seconds = Some(ceil(SHED_RETRY)),
             Error::Forbidden(forbidden) => api.param = forbidden.param().map(str::to_owned),
             Error::Limited(limited) => {

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::openapi::{self, answered};
+use crate::admission::shared::Standing;
 use crate::gateway::Gateway;
 use crate::gateway::error::remaining;
 use crate::gateway::snapshot::Snapshot;
@@ -56,7 +57,10 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     }
     let (in_flight, queued, waiting_for_provider) = shared.gateway.occupancy();
     let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
-    let degraded = reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
+    let shared_store = shared.gateway.shared().map(|shared| shared.counters.standing());
+    let shared_gone = shared_store.as_ref().is_some_and(|standing| !standing.is_up);
+    let degraded =
+        shared_gone || reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
     Json(json!({
         "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -70,6 +74,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
             "error": reload.error,
         },
         "ledger": ledger,
+        "shared": shared_store.as_ref().map(store),
         "load": load,
         "cached_answers": shared.gateway.cached_answers(),
     }))
@@ -115,8 +120,15 @@ pub async fn status(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
         "aliases": rules.index.aliases().collect::<Vec<_>>(),
         "models": rules.index.targets().iter().map(|target| target.id.as_str()).collect::<Vec<_>>(),
         "configuration_version": rules.version,
+        "shared": gateway.shared().map(|shared| store(&shared.counters.standing())),
         "targets": targets,
     }))
+}
+
+/// The store that all replicas share.
+fn store(standing: &Standing) -> Value {
+    let Standing { is_up, replicas, reason } = standing;
+    json!({"status": if *is_up { "ok" } else { "gone" }, "replicas": replicas, "reason": reason})
 }
 
 fn usable(gateway: &Gateway, rules: &Snapshot) -> usize {

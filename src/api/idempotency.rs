@@ -8,6 +8,7 @@ mod recording; // an answer that several read while it is being written
 pub mod seal; // an answer that only its key opens
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -32,6 +33,11 @@ use seal::Key;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// How soon a key that another replica works on is looked at again, first and later; and for how long.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The keys of this process. Share it behind an `Arc`.
 pub struct Idempotency {
@@ -95,14 +101,33 @@ async fn attend(shared: &Shared, caller: &Caller, request: Request, next: Next) 
     // From here on the place is taken, and has to be left whatever happens.
     let leaving = Leaving { shared: shared.clone(), place, under_way: under_way.clone() };
     let now_ms = jiff::Timestamp::now().as_millisecond();
-    let known = idempotency.memory.begin(place, fingerprint, now_ms).await.map_err(|failure| {
-        tracing::error!(error = %failure, "a request with an idempotency key was refused: the key cannot be kept");
-        ApiError::overloaded("idempotency_unavailable", "the idempotency key cannot be kept right now", 1)
-    })?;
+    let asked = tokio::time::Instant::now();
+    let mut pause = FIRST_LOOK;
+    let known = loop {
+        let known = idempotency.memory.begin(place, fingerprint, now_ms).await.map_err(|failure| {
+            tracing::error!(error = %failure, "a request with an idempotency key was refused: the key cannot be kept");
+            ApiError::overloaded("idempotency_unavailable", "the idempotency key cannot be kept right now", 1)
+        })?;
+        let same_elsewhere = matches!(known, Known::UnderWay { fingerprint: other } if other == fingerprint);
+        if !same_elsewhere || asked.elapsed() > LONGEST_WAIT {
+            break known;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LAST_LOOK);
+    };
     let sealing = Key::derive(&idempotency.pepper, &text, &place);
     match known {
-        Known::Begun { fingerprint: other } | Known::Answered { fingerprint: other, .. } if other != fingerprint => {
+        Known::Begun { fingerprint: other }
+        | Known::UnderWay { fingerprint: other }
+        | Known::Answered { fingerprint: other, .. }
+            if other != fingerprint =>
+        {
             Err(reused())
+        }
+        Known::UnderWay { .. } => {
+            let message =
+                "another replica is still answering the first request with this `Idempotency-Key`; send it again later";
+            Err(ApiError::request(StatusCode::CONFLICT, "idempotency_in_progress", None, message))
         }
         Known::Begun { .. } => Err(ApiError::request(
             StatusCode::CONFLICT,
@@ -114,7 +139,11 @@ async fn attend(shared: &Shared, caller: &Caller, request: Request, next: Next) 
         Known::Answered { answer, .. } => {
             let answer = sealing.open(&answer).ok_or_else(ApiError::internal)?;
             shared.gateway.replayed(request_id(&parts.headers), answer.status.as_u16(), &caller.tenant);
-            Ok(replayed(answer.into_response()))
+            // Whoever sent the key meanwhile gets it, too.
+            let recording = &leaving.under_way.recording;
+            let ended = recording.record(answer.into_response()).await;
+            recording.finish(ended.rest);
+            Ok(replayed(recording.follow().await?))
         }
         Known::Nothing => {
             let request = Request::from_parts(parts, Body::from(body));
@@ -154,6 +183,7 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.under_way.recording.abandon();
+        self.shared.idempotency.memory.abandon(self.place);
         self.shared.idempotency.under_way.remove(&self.place);
     }
 }

@@ -22,6 +22,7 @@ use crate::telemetry::page::Page;
 pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
     // Whatever has ended before the scrape is in it.
     operations.observe(&gateway);
+    gateway.look_at_budgets(jiff::Timestamp::now().as_millisecond()).await;
     let mut page = operations.metrics();
     load(&gateway, &mut page);
     targets(&gateway, &mut page);
@@ -44,6 +45,11 @@ fn load(gateway: &Gateway, page: &mut Page) {
     page.add(Metric::LedgerDegraded, &[], u8::from(ledger.status != "ok"));
     page.add(Metric::LedgerSaved, &[], ledger.saved);
     page.add(Metric::Unobserved, &[], gateway.ledger.unobserved());
+    if let Some(shared) = gateway.shared() {
+        let standing = shared.counters.standing();
+        page.add(Metric::SharedUp, &[], u8::from(standing.is_up));
+        page.add(Metric::SharedReplicas, &[], standing.replicas);
+    }
     page.add(Metric::ConfigVersion, &[], gateway.rules().version);
 }
 

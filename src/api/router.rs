@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::routes;
 
-use super::caller::Needs;
+use super::caller::{Needs, Salt};
 use super::edge::{Edge, outermost, panicked, request_id, sound};
 use super::error::ApiError;
 use super::idempotency::Idempotency;
@@ -35,6 +35,7 @@ pub struct Shared {
     pub keeper: Arc<Keeper>,
     pub idempotency: Arc<Idempotency>,
     pub desk: Arc<Desk>,
+    pub salt: Salt,
 }
 
 impl FromRef<Shared> for Arc<Desk> {

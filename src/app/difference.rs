@@ -48,6 +48,7 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("cache", print(&old.cache) != print(&new.cache)),
         ("server", print(&old.server) != print(&new.server)),
         ("storage", print(&old.storage) != print(&new.storage)),
+        ("shared", old.shared != new.shared),
         ("logging", print(&old.logging) != print(&new.logging)),
         ("auth", print(&old.tenants.auth) != print(&new.tenants.auth)),
         ("tiers", old.tenants.tiers != new.tenants.tiers),

@@ -119,6 +119,11 @@ impl Reloader {
         {
             tracing::warn!("`server.listen` and `storage` take effect at the next start");
         }
+        if old.settings.shared != loaded.settings.shared {
+            tracing::warn!(
+                "`shared` takes effect at the next start; until then the store that was found there is used"
+            );
+        }
         let secret = |settings: &config::Settings| settings.tenants.auth.secret.as_ref().map(Pepper::of);
         if secret(&old.settings).map(|secret| secret.fingerprint())
             != secret(&loaded.settings).map(|secret| secret.fingerprint())

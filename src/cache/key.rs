@@ -8,7 +8,7 @@ use crate::chat::Request;
 
 /// 256 bits of BLAKE3: collisions are not a practical concern, even for somebody who tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key([u8; 32]);
+pub struct Key(pub [u8; 32]);
 
 /// Members that change how an answer is delivered, not what it says. `context` and `provider` are hints: the caller of
 /// [`key`] passes those that matter as `routing`.

@@ -16,7 +16,7 @@ use crate::rank::select::BUILT_IN;
 use crate::tenant;
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 5] = ["shared", "queue", "rollout", "experiments", "ensemble"];
+const LATER: [&str; 4] = ["queue", "rollout", "experiments", "ensemble"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -72,6 +72,14 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     let mut transforms = Transforms::default();
     settings.tenants = tenants(&mut file, &settings, &broken, &mut transforms);
     settings.transforms = transforms;
+    if let Some(item) = file.get("shared") {
+        settings.shared = item.section().and_then(sections::shared);
+        if settings.shared.is_some() && settings.tenants.auth.secret.is_none() {
+            item.problem(
+                "needs `auth.secret`, the same for all replicas: they find each other's marks and answers by it",
+            );
+        }
+    }
     settings.guards = guards(&mut file, &settings, &broken);
     let from_env = || collector::from_env(env);
     let written = file.section("telemetry").map(|section| collector::telemetry(section, env));

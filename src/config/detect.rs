@@ -131,6 +131,7 @@ impl Settings {
             jobs: Default::default(),
             webhooks: Default::default(),
             anomalies: Default::default(),
+            shared: None,
             logging: Default::default(),
             tenants: Default::default(),
             telemetry: Default::default(),

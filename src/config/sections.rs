@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::problem::closest;
 use super::reader::{Item, Section, set};
-use super::settings::{Level, LogFormat, Logging, Server, Storage, Upstream};
+use super::settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Shared, Storage, Upstream};
 use crate::admission;
 use crate::cache;
 use crate::classify::settings::{Pattern, Settings as Tasks, TaskSettings, check_pattern};
@@ -265,6 +267,38 @@ pub(super) fn storage(mut section: Section<'_>) -> Storage {
     }
     section.finish();
     storage
+}
+
+/// `None` without a URL.
+pub(super) fn shared(mut section: Section<'_>) -> Option<Shared> {
+    const SCHEMES: [&str; 4] = ["redis://", "rediss://", "unix://", "redis+unix://"];
+    let mut shared = Shared::default();
+    let written = section.get("url").filter(|item| !item.is_emptied());
+    let url = written.and_then(|item| {
+        let url = item.text()?;
+        // Never shown: there may be a password in it.
+        if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+            item.problem("is no Redis; write redis://, rediss:// (TLS) or unix:// and where it is");
+            return None;
+        }
+        Some(SecretString::from(url))
+    });
+    let prefix = section.get("prefix").and_then(|item| {
+        let text = item.text()?;
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if text.len() > 64 || !text.bytes().all(fits) {
+            item.problem("use up to 64 letters, digits, `_`, `-` or `.`");
+        }
+        Some(text.to_owned())
+    });
+    set(&mut shared.prefix, prefix);
+    set(&mut shared.timeout, section.span("timeout", 5 * MILLISECOND..=10 * SECOND));
+    set(&mut shared.largest_value, section.get("largest_value").and_then(|item| item.size(1000..=64_000_000)));
+    let choice = section.get("budgets_when_gone").and_then(|item| item.choice(&BudgetsWhenGone::CHOICES));
+    set(&mut shared.budgets_when_gone, choice);
+    section.finish();
+    shared.url = url?;
+    Some(shared)
 }
 
 pub(super) fn logging(mut section: Section<'_>) -> Logging {

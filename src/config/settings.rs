@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use super::cors::Cors;
 use super::tls::Tls;
 use crate::catalog::{Provider, Target};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub webhooks: jobs::settings::Webhooks,
     /// What is out of the ordinary.
     pub anomalies: events::anomaly::Settings,
+    /// Where all replicas count. `None`: each for itself.
+    pub shared: Option<Shared>,
     pub logging: Logging,
     /// Who may use the router, and how much: `auth`, `tiers`, `teams`, `budgets`.
     pub tenants: tenant::settings::Settings,
@@ -145,6 +149,54 @@ pub enum Storage {
     Embedded,
     /// SQLite in this file.
     Sqlite(PathBuf),
+}
+
+/// Where all replicas count limits and budgets and keep idempotency keys and answers. Takes effect at the start.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pub url: SecretString,
+    /// How all keys begin. Routers with the same one count together; others may use the same Redis.
+    pub prefix: String,
+    /// The longest that one request waits for it, all its calls together. 5ms to 10s. Short, a slow moment counts as an
+    /// outage; above 50ms, an outage is felt by more requests than it has to be.
+    pub timeout: Span,
+    /// Longest answer that is kept there, in bytes as they are kept. 1KB to 64MB. Large ones hold up everybody else.
+    pub largest_value: Size,
+    /// What requests that concern a budget meet while it is gone.
+    pub budgets_when_gone: BudgetsWhenGone,
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        let rest =
+            |shared: &Self| (shared.prefix.clone(), shared.timeout, shared.largest_value, shared.budgets_when_gone);
+        self.url.expose_secret() == other.url.expose_secret() && rest(self) == rest(other)
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            url: SecretString::default(),
+            prefix: "stepwell".to_owned(),
+            timeout: Span(Duration::from_millis(50)),
+            largest_value: Size(1_000_000),
+            budgets_when_gone: BudgetsWhenGone::Refuse,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BudgetsWhenGone {
+    /// 503: no budget is passed.
+    #[default]
+    Refuse,
+    /// Each replica goes on with what it knows: a budget may be passed by what was left of it, once for each other replica.
+    Alone,
+}
+
+impl BudgetsWhenGone {
+    pub(super) const CHOICES: [(&'static str, Self); 2] = [("refuse", Self::Refuse), ("alone", Self::Alone)];
 }
 
 /// What is written to the log. Prompts and answers never are, so there is nothing to set about them.

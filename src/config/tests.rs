@@ -468,6 +468,24 @@ fn the_defaults_in_the_manual_are_those_of_the_code() {
 }
 
 #[test]
+fn a_shared_store_needs_a_redis_and_a_secret_and_never_shows_its_password() {
+    let section =
+        MANUAL.split("\nshared:\n").nth(1).and_then(|rest| rest.split("\nlogging:").next()).expect("a section");
+    let written = section.replace("#: ", "").replace("# url: redis://", "url: redis://:open-sesame@");
+    let secret = "auth: { secret: a-secret-of-all-replicas-0123456789 }\nproviders: { demo: }\n";
+    let shared = settings(&format!("{secret}shared:\n{written}")).shared.expect("shared");
+    let default = crate::config::Shared { url: shared.url.clone(), ..crate::config::Shared::default() };
+    assert_eq!(shared, default, "the defaults in the manual are those of the code");
+    assert!(!format!("{shared:?}").contains("sesame"));
+    assert!(problem("providers: { demo: }\nshared: { url: 'redis://h' }").contains("auth.secret"));
+    let wrong = problems(&format!("{secret}shared: {{ url: 'http://:open-sesame@h', timeout: 1h, prefix: 'a b' }}"));
+    assert_eq!(wrong.len(), 3);
+    let wrong = Problems(wrong).to_string();
+    assert!(wrong.contains("redis://") && !wrong.contains("sesame"), "{wrong}");
+    assert!(settings("providers: { demo: }\nshared: { prefix: x }").shared.is_none(), "without a URL each for itself");
+}
+
+#[test]
 fn the_manual_shows_no_default_that_is_ignored() {
     // What stands behind `#:` is read, and not only skipped as a comment.
     let broken = MANUAL.replace("#: ", "").replace("probes: 1", "probes: 99").replace("level: info", "level: loud");

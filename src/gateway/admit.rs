@@ -9,6 +9,7 @@ use super::error::Error;
 use super::inbound::Inbound;
 use super::snapshot::Snapshot;
 use super::terms::Terms;
+use crate::admission::budget::everywhere::NotHeld;
 use crate::admission::rate::{Headrooms, Limit, Limited, Who};
 use crate::admission::{Caller, Shed};
 use crate::ledger::record::{Arrival, CacheUse, Record, Status};
@@ -63,7 +64,7 @@ impl Gateway {
     }
 
     /// Takes what the request needs of its caller's limits; the draft gives back what it did not use.
-    pub(super) fn admit(&self, rules: &Snapshot, inbound: &Inbound, draft: &Draft) -> Result<(), Error> {
+    pub(super) async fn admit(&self, rules: &Snapshot, inbound: &Inbound, draft: &Draft) -> Result<(), Error> {
         let terms = Terms::of(rules, &inbound.tenant)?;
         let (allowances, per_day) = (terms.allowances(inbound.caller), terms.token_allotments());
         if allowances.is_empty() && per_day.is_empty() {
@@ -71,19 +72,20 @@ impl Gateway {
         }
         let request = &inbound.request;
         let tokens = estimate::prompt(request).expected + request.most_tokens.unwrap_or(0) * u64::from(request.n);
-        let now = Instant::now();
-        let admitted = self.limiter.admit(&allowances, tokens, now).map_err(|refused| {
-            inbound.delivery.left(self.limiter.headrooms(&allowances, now));
+        let patience = draft.patience();
+        let admitted = self.limiter.admit_everywhere(&allowances, tokens, patience).await.map_err(|refused| {
+            inbound.delivery.left(self.limiter.headrooms(&allowances, Instant::now()));
             limited(refused)
         })?;
         inbound.delivery.left(admitted.headrooms);
-        let mut wanted = Vec::with_capacity(per_day.len());
-        for allotment in per_day {
-            // An answer may be shorter than it may be: the last tokens of a day are not kept from it.
-            let left = self.accounts.balance(&allotment.account, inbound.began_unix_ms).left(allotment.limit);
-            wanted.push((allotment, i64::try_from(tokens).unwrap_or(i64::MAX).min(left).max(1)));
-        }
-        let today = self.accounts.hold(wanted, inbound.began_unix_ms).map_err(|overdrawn| {
+        // An answer may be shorter than it may be: the last tokens of a day are not kept from it.
+        let wanted = per_day.into_iter().map(|allotment| (allotment, i64::try_from(tokens.max(1)).unwrap_or(i64::MAX)));
+        let held = self.accounts.hold_everywhere(wanted.collect(), true, inbound.began_unix_ms, patience).await;
+        let today = held.map_err(|not_held| {
+            let overdrawn = match not_held {
+                NotHeld::Overdrawn(overdrawn) => overdrawn,
+                NotHeld::Gone => return self.shared_is_gone(),
+            };
             let until = overdrawn.balance.stretch.end_ms.saturating_sub(inbound.began_unix_ms);
             let name = Arc::from(overdrawn.account.scope.name());
             let who = match overdrawn.account.scope.kind() {
@@ -100,6 +102,14 @@ impl Gateway {
         })?;
         draft.let_in(admitted, today);
         Ok(())
+    }
+}
+
+impl Gateway {
+    /// Counts a request that is refused because nobody knows what the other replicas have spent.
+    pub(super) fn shared_is_gone(&self) -> Error {
+        metrics::counter!(Metric::SharedRefused.name()).increment(1);
+        Error::SharedGone
     }
 }
 

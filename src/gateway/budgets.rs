@@ -6,6 +6,7 @@ use super::Gateway;
 use super::terms::{Terms, allot};
 use crate::admission::budget::{Allotment, Scope};
 use crate::money::NanoUsd;
+use crate::resilience::patience::Patience;
 use crate::tenant::Tenant;
 use crate::tenant::settings::{AtLimit, DEFAULT_TIER, Settings};
 
@@ -57,6 +58,13 @@ pub fn of_key(settings: &Settings, tenant: &Tenant) -> Vec<Allotment> {
 }
 
 impl Gateway {
+    /// Learns what the other replicas have spent of the configured budgets.
+    pub async fn look_at_budgets(&self, now_ms: i64) {
+        let all = shared(&self.rules().settings.tenants);
+        let accounts = all.into_iter().map(|allotment| allotment.account);
+        self.accounts.look(accounts, now_ms, &Patience::default()).await;
+    }
+
     /// The configured budgets of more than one key.
     pub fn shared_budgets(&self, now_ms: i64) -> Vec<Standing> {
         let all = shared(&self.rules().settings.tenants);

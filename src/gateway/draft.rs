@@ -24,6 +24,7 @@ use crate::ledger::timing::Timing;
 use crate::meter::price;
 use crate::money::NanoUsd;
 use crate::rank::explain::Explanation;
+use crate::resilience::patience::Patience;
 use crate::telemetry::settings::Settings as Telemetry;
 
 /// Shared by everybody who adds to the row. The last one to let go writes it, unless it was written before.
@@ -41,6 +42,8 @@ pub struct Draft {
     taken: Mutex<Taken>,
     log: Option<Arc<dyn Log>>,
     notes: Notes,
+    /// With the store that all replicas share.
+    patience: Patience,
 }
 
 #[derive(Default)]
@@ -80,7 +83,12 @@ impl Draft {
             taken: Mutex::default(),
             log,
             notes,
+            patience: Patience::default(),
         })
+    }
+
+    pub fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// The request has a place now.

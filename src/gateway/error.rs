@@ -20,6 +20,9 @@ use crate::rank::select::UnknownModel;
 /// When a request that was refused for load may come back: places are freed all the time.
 pub const SHED_RETRY: Duration = Duration::from_secs(1);
 
+/// When a request may come back that needs the shared store: it is looked for all the time.
+pub const SHARED_RETRY: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The body is not a chat request.
@@ -49,6 +52,9 @@ pub enum Error {
     /// No budget pays for the worst case.
     #[error("{overdrawn}")]
     Budget { overdrawn: Arc<Overdrawn>, explanation: Arc<Explanation> },
+    /// A budget holds over all replicas, and the store in which they count is gone.
+    #[error("what is left of a budget cannot be known right now, because the store that all replicas share is gone (`shared`); retry in {:.0} s", SHARED_RETRY.as_secs_f64())]
+    SharedGone,
     /// Every candidate is down, cooling or full.
     #[error("no provider is available right now: {}; retry in {:.0} s", exclusions(explanation), retry_after.as_secs_f64().ceil())]
     Unavailable { retry_after: Duration, explanation: Arc<Explanation> },
@@ -69,7 +75,7 @@ impl Error {
     pub fn is_callers_fault(&self) -> bool {
         match self {
             Self::Upstream { failure, .. } => failure.kind.verdict().callers_fault,
-            Self::Unavailable { .. } | Self::Shed(_) | Self::Limited(_) => false,
+            Self::Unavailable { .. } | Self::Shed(_) | Self::Limited(_) | Self::SharedGone => false,
             _ => true,
         }
     }
@@ -83,9 +89,9 @@ impl Error {
             Self::Guarded { answer: false, .. } => 400,
             Self::Forbidden(_) => 403,
             Self::Limited(_) | Self::Budget { .. } | Self::Shed(Shed::Greedy) => 429,
-            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) | Self::Unavailable { .. } => {
-                503
-            }
+            Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. })
+            | Self::Unavailable { .. }
+            | Self::SharedGone => 503,
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::BadRequest | FailureKind::ContentFilter => match failure.status {
                     Some(422) => 422,
@@ -123,6 +129,7 @@ impl Error {
             Self::Budget { .. } => "insufficient_quota",
             Self::Shed(Shed::Greedy) => "too_many_concurrent_requests",
             Self::Shed(Shed::Full { .. } | Shed::TooLate { .. } | Shed::Crowded { .. }) => "router_overloaded",
+            Self::SharedGone => "shared_store_unavailable",
             Self::Unavailable { .. } => "no_provider_available",
             Self::Upstream { failure, .. } => match failure.kind {
                 FailureKind::ContextLength => "context_length_exceeded",

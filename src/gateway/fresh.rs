@@ -12,6 +12,7 @@ use super::metered::Metered;
 use super::snapshot::Snapshot;
 use super::spending::Held;
 use super::treatment::Treatment;
+use crate::admission::budget::everywhere::NotHeld;
 use crate::admission::lobby::Stay;
 use crate::cache::Cache;
 use crate::cache::key::Key;
@@ -26,6 +27,12 @@ use crate::rank::reason::Reason;
 use crate::rank::score::Availability;
 use crate::rank::select::Selection;
 use crate::telemetry::metric::Metric;
+
+/// Whether a budget leaves anybody out.
+fn lacks_money(explanation: &Explanation) -> bool {
+    let excluded = &explanation.plan.excluded;
+    excluded.iter().any(|excluded| matches!(excluded.reason, Reason::Budget(_) | Reason::BudgetRefuses))
+}
 
 /// With what a request sets out.
 struct Means {
@@ -53,15 +60,24 @@ impl Gateway {
             if self.hasten(rules, &explanation) {
                 explanation = self.decide(rules, inbound, selection, place.as_ref());
             }
+            let spending = self.spending(rules, inbound);
+            if let Some(spending) = spending.as_ref().filter(|_| self.shared.is_some() && lacks_money(&explanation)) {
+                // What others held when this replica last heard of it may have been given back.
+                self.accounts.look(spending.accounts(), spending.now_ms(), draft.patience()).await;
+                explanation = self.decide(rules, inbound, selection, place.as_ref());
+            }
             let explanation = Arc::new(explanation);
             draft.decided(&explanation);
             draft.change(|record| record.timing.routing += began.elapsed());
-            let held = match (self.spending(rules, inbound), explanation.plan.impossible()) {
-                (Some(spending), None) => match spending.hold(&self.accounts, &explanation.plan) {
-                    Ok(held) => Some(held),
-                    // Somebody was quicker: what is left now may pay for something else.
-                    Err(_) => continue,
-                },
+            let held = match (spending, explanation.plan.impossible()) {
+                (Some(spending), None) => {
+                    match spending.hold(&self.accounts, &explanation.plan, draft.patience()).await {
+                        Ok(held) => Some(held),
+                        // Somebody was quicker: what is left now may pay for something else.
+                        Err(NotHeld::Overdrawn(_)) => continue,
+                        Err(NotHeld::Gone) => return Err(self.shared_is_gone()),
+                    }
+                }
                 _ => None,
             };
             let ceiling = held.as_ref().and_then(|held| held.ceiling);

@@ -259,5 +259,6 @@ fn entry(response: Response, facts: &Facts) -> Entry {
         provider: facts.target.provider.name.clone(),
         model: facts.target.model.id.clone(),
         demo: facts.target.provider.format == Format::Demo,
+        until: None,
     }
 }

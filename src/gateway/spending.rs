@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use super::terms::Terms;
-use crate::admission::budget::{Accounts, Allotment, Hold, Overdrawn};
+use crate::admission::budget::everywhere::NotHeld;
+use crate::admission::budget::{Account, Accounts, Allotment, Hold, Overdrawn};
 use crate::money::NanoUsd;
 use crate::rank::plan::{Candidate, Excluded, Plan};
 use crate::rank::reason::Reason;
+use crate::resilience::patience::Patience;
 use crate::tenant::settings::AtLimit;
 
 /// The budgets that concern one request.
@@ -44,6 +46,16 @@ impl Spending {
 
     fn of_provider(&self, name: &str) -> &[Allotment] {
         self.providers.iter().find(|(provider, _)| **provider == *name).map_or(&[], |(_, allotments)| allotments)
+    }
+
+    /// All accounts that a request may be paid from.
+    pub fn accounts(&self) -> impl Iterator<Item = Account> {
+        let providers = self.providers.iter().flat_map(|(_, allotments)| allotments);
+        self.caller.iter().chain(providers).map(|allotment| allotment.account.clone())
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.now_ms
     }
 
     fn worst(&self, candidate: &Candidate) -> Option<i64> {
@@ -108,8 +120,8 @@ impl Spending {
 
     /// Holds what the plan may cost: for the caller the dearest of those that come first, which is as far as later ones may
     /// go; for each provider with a budget its own dearest. Fails if somebody else was quicker; then the plan is to be made
-    /// anew.
-    pub fn hold(&self, accounts: &Accounts, plan: &Plan) -> Result<Held, Overdrawn> {
+    /// anew. Or if the store that all replicas share is gone.
+    pub async fn hold(&self, accounts: &Accounts, plan: &Plan, patience: &Patience) -> Result<Held, NotHeld> {
         let first = plan.candidates.iter().take(plan.max_attempts);
         let dearest = first.filter_map(|candidate| candidate.estimate.worst_cost).max();
         // Where no budget of the caller's has to be kept, everything may be tried, also a model without a price.
@@ -126,7 +138,7 @@ impl Spending {
             };
             wanted.extend(allotments.iter().map(|allotment| (allotment.clone(), amount(most))));
         }
-        let hold = accounts.hold(wanted, self.now_ms)?;
+        let hold = accounts.hold_everywhere(wanted, false, self.now_ms, patience).await?;
         Ok(Held { hold, ceiling })
     }
 }

@@ -117,6 +117,15 @@ metrics! {
     BudgetRemaining, "stepwell_budget_remaining_usd", Gauge, ["scope", "name", "period"],
         "What is left of it, requests under way counted at their worst.";
 
+    SharedUp, "stepwell_shared_up", Gauge, [],
+        "1 while the store that all replicas share answers; absent without one.";
+    SharedReplicas, "stepwell_shared_replicas", Gauge, [],
+        "Replicas that share it, as last seen.";
+    SharedLost, "stepwell_shared_lost_total", Counter, [],
+        "Times that it was lost.";
+    SharedRefused, "stepwell_shared_refused_total", Counter, [],
+        "Requests refused because it was gone and they concern a budget or an idempotency key.";
+
     GuardHits, "stepwell_guard_hits_total", Counter, ["guard", "action", "direction"],
         "What guards found in requests and answers.";
 

@@ -28,6 +28,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("reqwest::", &["provider/transport.rs"], "the network has one door"),
     ("axum::", &["api", "app"], "axum is the outside's business"),
     ("sqlx::", &["store"], "SQL stands in the store"),
+    ("redis::", &["store", "app/share.rs", "app.rs"], "Redis stands in the store"),
     ("std::env::", &["config"], "the environment is configuration"),
 ];
 

@@ -245,6 +245,8 @@ pub struct Status {
     aliases: Vec<String>,
     models: Vec<String>,
     configuration_version: u64,
+    /// The store that all replicas share; null without one.
+    shared: Option<AnyObject>,
     targets: Vec<AnyObject>,
 }
 
@@ -259,6 +261,8 @@ pub struct Health {
     targets: u64,
     configuration: AnyObject,
     ledger: AnyObject,
+    /// The store that all replicas share; null without one.
+    shared: Option<AnyObject>,
 }
 
 #[derive(ToSchema)]

@@ -1,0 +1,119 @@
+-- Holds amounts in all accounts, or in none. KEYS: terms, then an account each. ARGV: home, term, ledger, then for every
+-- account: state, end in ms, spent, held, settled, released, kind of bound, limit, amount.
+--
+-- Fields of an account: `s:<ledger>` what that ledger's requests have spent; `h:<home>` what a replica holds; `x:<home>`
+-- what it has told last. Amounts are whole numbers up to 2^63 and come as texts: Lua's numbers are exact to 2^53 only, so
+-- they are added by Redis itself, and compared as texts or in two parts.
+--
+-- Returns {-1} if the replica has to enlist first; {0, index, fields} at the first account that refuses; else {1} and for
+-- every account what was granted and its fields.
+local home, term, ledger = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('HGET', KEYS[1], home) ~= term then
+  return {-1}
+end
+local WIDTH, PART = 9, 1000000000
+
+local function larger(a, b)
+  return #a > #b or (#a == #b and a > b)
+end
+
+-- Adds what lies between two sums of which the first is the larger.
+local function add(key, field, sum, before, sign)
+  redis.call('HINCRBY', key, field, sign > 0 and sum or '-' .. sum)
+  if before ~= '0' then
+    redis.call('HINCRBY', key, field, sign > 0 and '-' .. before or before)
+  end
+end
+
+-- Puts what the replica tells in the place of what it has told before. It may tell late, twice, or in another order.
+local function hear(key, state, spent, held, settled, released)
+  local told = redis.call('HGET', key, 'x:' .. home)
+  local old_term, old_state, old_settled, old_released
+  if told then
+    old_term, old_state, old_settled, old_released = string.match(told, '^(%S+) (%S+) (%S+) (%S+)$')
+  end
+  if old_state == state then
+    if larger(settled, old_settled) then
+      add(key, 's:' .. ledger, settled, old_settled, 1)
+    else
+      settled = old_settled
+    end
+  else
+    -- Unknown, or forgotten: the ledger knows.
+    local known = redis.call('HGET', key, 's:' .. ledger)
+    if not known or larger(spent, known) then
+      redis.call('HSET', key, 's:' .. ledger, spent)
+    end
+  end
+  if old_state == state and old_term == term then
+    if larger(released, old_released) then
+      add(key, 'h:' .. home, released, old_released, -1)
+    else
+      released = old_released
+    end
+  else
+    redis.call('HSET', key, 'h:' .. home, held)
+  end
+  redis.call('HSET', key, 'x:' .. home, term .. ' ' .. state .. ' ' .. settled .. ' ' .. released)
+end
+
+local function parts(text)
+  if string.sub(text, 1, 1) == '-' then
+    return 0, 0
+  end
+  return tonumber(string.sub(text, 1, -10)) or 0, tonumber(string.sub(text, -9))
+end
+
+-- What is taken of an account, in billions and the rest.
+local function taken(fields)
+  local high, low = 0, 0
+  for i = 1, #fields, 2 do
+    local kind = string.sub(fields[i], 1, 2)
+    if kind == 's:' or kind == 'h:' then
+      local h, l = parts(fields[i + 1])
+      high, low = high + h, low + l
+    end
+  end
+  return high, low
+end
+
+local granted, seen = {}, {}
+for index = 2, #KEYS do
+  local at = 4 + (index - 2) * WIDTH
+  local key, bound, limit, amount = KEYS[index], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  hear(key, ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+  -- An hour for clocks that differ.
+  redis.call('PEXPIREAT', key, string.format('%.0f', tonumber(ARGV[at + 1]) + 3600000))
+  local fields = redis.call('HGETALL', key)
+  if bound == 'all' or bound == 'some' then
+    local high, low = taken(fields)
+    local most_high, most_low = parts(limit)
+    if bound == 'some' then
+      -- Tokens, far below 2^53.
+      local left = (most_high - high) * PART + most_low - low
+      if left < 1 then
+        return {0, index - 2, fields}
+      end
+      if tonumber(amount) > left then
+        amount = string.format('%.0f', left)
+      end
+    end
+    local more_high, more_low = parts(amount)
+    high, low = high + more_high, low + more_low
+    high, low = high + math.floor(low / PART), low % PART
+    if high > most_high or (high == most_high and low > most_low) then
+      return {0, index - 2, fields}
+    end
+  end
+  granted[index], seen[index] = amount, fields
+end
+
+local answer = {1}
+for index = 2, #KEYS do
+  if granted[index] ~= '0' then
+    redis.call('HINCRBY', KEYS[index], 'h:' .. home, granted[index])
+  end
+  table.insert(answer, granted[index])
+  table.insert(answer, seen[index])
+end
+return answer

@@ -1,0 +1,22 @@
+-- Says that a replica is here. KEYS: terms, replicas. ARGV: home, term, lease in ms, `enlist`, `renew` or `leave`.
+-- Returns the replicas that are here; nothing if this one has to enlist first.
+local home, term, lease, what = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if what ~= 'enlist' and redis.call('HGET', KEYS[1], home) ~= term then
+  return {}
+end
+if what == 'leave' then
+  redis.call('HDEL', KEYS[1], home)
+  redis.call('ZREM', KEYS[2], home)
+  return {home}
+end
+redis.call('HSET', KEYS[1], home, term)
+redis.call('ZADD', KEYS[2], string.format('%.0f', now + lease), home)
+-- Those that have been away for a day do not come back.
+local away = string.format('%.0f', now - 86400000)
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', away, 'LIMIT', 0, 100)) do
+  redis.call('HDEL', KEYS[1], old)
+  redis.call('ZREM', KEYS[2], old)
+end
+return redis.call('ZRANGEBYSCORE', KEYS[2], string.format('%.0f', now), '+inf')
