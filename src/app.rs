@@ -35,9 +35,9 @@ use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
-use crate::ledger::journal::Journal;
 use crate::operations::Operations;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
 use crate::tenant::key::State;
@@ -64,8 +64,9 @@ pub struct Running {
     pub operations: Arc<Operations>,
     pub access: Arc<Access>,
     /// Where the rows are.
-    pub database: PathBuf,
-    store: Arc<Sqlite>,
+    pub home: Home,
+    store: Store,
+    local: Arc<Sqlite>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -78,35 +79,41 @@ pub struct Running {
 const DATABASE: &str = "stepwell.db";
 
 /// Where the rows of a configuration are kept.
-pub fn database(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Result<PathBuf> {
-    match (storage, data_dir) {
-        (Storage::Sqlite(path), _) => Ok(path.clone()),
-        (Storage::Embedded, Some(directory)) => Ok(directory.join(DATABASE)),
-        (Storage::Embedded, None) => {
-            anyhow::bail!("there is no home directory to keep data in; name one with --data-dir or STEPWELL_DATA_DIR")
-        }
-    }
+pub fn home(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Result<Home> {
+    let own = || {
+        let own = data_dir.map(|directory| directory.join(DATABASE));
+        own.context("there is no home directory to keep data in; name one with --data-dir or STEPWELL_DATA_DIR")
+    };
+    Ok(match storage {
+        Storage::Sqlite(path) => Home::File(path.clone()),
+        Storage::Embedded => Home::File(own()?),
+        Storage::Postgres(url) => Home::Shared { url: url.clone(), beside: own()? },
+    })
 }
 
 /// Starts everything. Errors are for people: they say what to do.
 pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> {
     let settings = loaded.settings.clone();
-    let path = database(&settings.storage, options.data_dir.as_deref())?;
+    let home = home(&settings.storage, options.data_dir.as_deref())?;
     let address = options.listen.unwrap_or(settings.server.listen);
     // Taken first: a port in use must be reported before anything is written.
     let listener = listen::bind(address)
         .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
     let address = listener.address;
 
-    let store = Arc::new(Sqlite::open(&path).await?);
-    let pepper = keys::pepper(&settings.tenants.auth, &path)?;
-    let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
-    let idempotency = Arc::new(Idempotency::new(store.clone(), pepper.clone()));
+    let store = home.open().await?;
+    // Jobs, events, batches and files are each server's own: PostgreSQL does not keep them yet.
+    let local = match &store {
+        Store::Sqlite(store) => store.clone(),
+        Store::Postgres(_) => Arc::new(Sqlite::open(home.beside()).await?),
+    };
+    let pepper = keys::pepper(&settings.tenants.auth, &home, &store).await?;
+    let keeper = Arc::new(Keeper::new(store.vault(), pepper.clone()));
+    let idempotency = Arc::new(Idempotency::new(store.memory(), pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
-    let journal: Arc<dyn Journal> = store.clone();
-    let (ledger, writer) = Ledger::open(journal);
+    let (ledger, writer) = Ledger::open(store.journal());
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
         anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
@@ -114,7 +121,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     let shutdown_grace = snapshot.settings.server.shutdown_grace.0;
     let mut gateway = Gateway::new(snapshot, ledger);
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
-    gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, &path).await?));
+    gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, home.beside()).await?));
     let gateway = Arc::new(gateway);
     accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
     access.replace_ring(ring);
@@ -130,7 +137,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let kept = Kept { queue: store.clone(), log: store.clone(), batches: store.clone(), files: store.clone() };
+    let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
@@ -154,8 +161,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         gateway,
         operations,
         access,
-        database: path,
+        home,
         store,
+        local,
         stop,
         tracker,
         writer_stop,
@@ -243,11 +251,11 @@ impl Running {
         let unsaved = unsaved.unwrap_or(0);
         let notes = &self.gateway.dispatcher.fleet.notes;
         notes.add(Kind::ServerStopped, "server", Facts::new());
-        if let Err(failure) = notes.write(&*self.store).await {
+        if let Err(failure) = notes.write(&*self.local).await {
             tracing::warn!(error = %failure, "the last events could not be written");
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
-        if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
+        if tokio::time::timeout(TIDY, async { tokio::join!(self.store.close(), self.local.close()) }).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");
         }
         unsaved

@@ -1,4 +1,13 @@
 //! Where things are kept for good: implements the ports that lower modules declare. All SQL is here.
 
 pub mod holds; // what requests under way may cost
+
+mod rows; // a request's row as SQL has it
+mod sums; // what a report is made of
+
+pub mod postgres; // a server, shared by several of ours
 pub mod sqlite; // one file, embedded
+
+mod chosen; // the one of a configuration
+
+pub use chosen::{Home, Store};

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
 use crate::tenant::secret::Pepper;
@@ -19,21 +20,32 @@ use crate::tenant::settings::Auth;
 /// How often changes of another process are looked for. A revocation counts within 5 s (issue of keys, CONTRACT).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The secret under which keys are hashed: the configured one, or the one in the file beside the database. It is drawn
-/// where there is none.
-pub fn pepper(auth: &Auth, database: &Path) -> anyhow::Result<Pepper> {
+/// The secret under which keys are hashed: the configured one; or the one of the installation, which is in a file beside
+/// the database, or in a database that several servers share, since they have no file in common. It is drawn where there is
+/// none.
+pub async fn pepper(auth: &Auth, home: &Home, store: &Store) -> anyhow::Result<Pepper> {
     if let Some(secret) = &auth.secret {
         return Ok(Pepper::of(secret));
     }
-    let path = secret_file(database);
+    match store {
+        Store::Sqlite(_) => of_file(&secret_file(home.beside())),
+        Store::Postgres(shared) => {
+            let fresh = Pepper::random()?.to_hex().expose_secret().to_owned();
+            let kept = shared.secret(fresh).await.context("the secret of the keys cannot be read")?;
+            Pepper::from_hex(&kept).context("`access_state.secret` is no secret of stepwell; restore it from a backup")
+        }
+    }
+}
+
+fn of_file(path: &Path) -> anyhow::Result<Pepper> {
     for _ in 0..2 {
-        match fs::read_to_string(&path) {
+        match fs::read_to_string(path) {
             Ok(text) => {
                 return Pepper::from_hex(&text).with_context(|| {
                     format!("`{}` is no secret of stepwell; restore it from a backup", path.display())
                 });
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => draw(&path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => draw(path)?,
             Err(error) => bail!("cannot read `{}`: {error}", path.display()),
         }
     }

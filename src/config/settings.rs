@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cors::Cors;
+use super::storage::Storage;
 use super::tls::Tls;
 use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
@@ -135,16 +135,6 @@ impl Default for Server {
             tls: None,
         }
     }
-}
-
-/// Where usage and decisions are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// SQLite in the data directory.
-    #[default]
-    Embedded,
-    /// SQLite in this file.
-    Sqlite(PathBuf),
 }
 
 /// What is written to the log. Prompts and answers never are, so there is nothing to set about them.
