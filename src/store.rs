@@ -11,3 +11,6 @@ pub mod sqlite; // one file, embedded
 mod chosen; // the one of a configuration
 
 pub use chosen::{Home, Store};
+
+#[cfg(test)]
+mod tests;

@@ -190,10 +190,10 @@ impl Journal for Postgres {
     }
 }
 
-/// This process among all that ever wrote: host, process and start, as `service.instance.id` wants it unique.
+/// This server among all that ever wrote: host, process, and an id that begins with the time.
 fn instance() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}-{}-{}", std::process::id(), jiff::Timestamp::now().as_millisecond())
+    format!("{host}-{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
 }
 
 /// For the log and `/health`: what the server said, or what happened on the way to it.
@@ -204,3 +204,14 @@ fn failure(error: sqlx::Error) -> Failure {
         other => other.to_string(),
     })
 }
+
+#[cfg(test)]
+impl Postgres {
+    pub(super) async fn sum_some(&self) {
+        let summed = self.run(WORK, |connection| Box::pin(projection::sum(connection, projection::Turn::Wait, 1)));
+        summed.await.expect("summed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

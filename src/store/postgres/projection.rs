@@ -59,8 +59,8 @@ pub async fn sum(connection: &mut PgConnection, turn: Turn, batches: i64) -> Res
 /// Takes the right to change sums, until the transaction ends.
 async fn lock(connection: &mut PgConnection, turn: Turn) -> Result<bool, sqlx::Error> {
     let sql = match turn {
-        Turn::Wait => "SELECT only FROM usage_state FOR UPDATE",
-        Turn::OrNever => "SELECT only FROM usage_state FOR UPDATE SKIP LOCKED",
+        Turn::Wait => "SELECT one FROM usage_state FOR UPDATE",
+        Turn::OrNever => "SELECT one FROM usage_state FOR UPDATE SKIP LOCKED",
     };
     Ok(sqlx::query(sql).fetch_optional(connection).await?.is_some())
 }

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod collector;
 pub mod process;
 pub mod raw;
+pub mod servers;
 pub mod upstream;
 
 pub use app::{App, Streamed, app};

@@ -91,7 +91,7 @@ CREATE TABLE usage_cell (
 -- Requests before `kept_since_ms` were purged; their sums stay and cannot be made again. Whoever changes sums holds the lock
 -- of this one row.
 CREATE TABLE usage_state (
-    only          integer PRIMARY KEY CHECK (only = 1),
+    one           integer PRIMARY KEY CHECK (one = 1),
     kept_since_ms bigint
 );
 
@@ -123,7 +123,7 @@ CREATE TABLE access_secret (
 -- Counts the changes, so that running servers see them; tells whether a secret is the one under which the keys are hashed;
 -- and holds that secret, if nobody configured one.
 CREATE TABLE access_state (
-    only        integer PRIMARY KEY CHECK (only = 1),
+    one         integer PRIMARY KEY CHECK (one = 1),
     version     bigint  NOT NULL,
     fingerprint bytea,
     secret      text
