@@ -36,6 +36,7 @@ use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
 use crate::operations::Operations;
+use crate::store::holds::Holds;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Home, Store};
 use crate::tenant::access::Access;
@@ -66,7 +67,10 @@ pub struct Running {
     /// Where the rows are.
     pub home: Home,
     store: Store,
+    /// What is this server's alone: jobs, events, batches and files.
     local: Arc<Sqlite>,
+    /// Of the directory, while this server runs.
+    _claim: Option<std::fs::File>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -91,6 +95,19 @@ pub fn home(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Re
     })
 }
 
+/// Servers that share a database share no directory: what is in it belongs to one of them.
+fn claim(home: &Home) -> anyhow::Result<Option<std::fs::File>> {
+    let Home::Shared { beside, .. } = home else { return Ok(None) };
+    let directory = beside.parent().unwrap_or(beside).display();
+    Holds::claim(beside).map(Some).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
+            "another server uses `{directory}`; give each server of a shared database a directory of its own with \
+             --data-dir or STEPWELL_DATA_DIR"
+        ),
+        _ => anyhow::anyhow!("cannot write to `{directory}`, where requests under way are noted: {error}"),
+    })
+}
+
 /// Starts everything. Errors are for people: they say what to do.
 pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> {
     let settings = loaded.settings.clone();
@@ -101,6 +118,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
     let address = listener.address;
 
+    let claim = claim(&home)?;
     let store = home.open().await?;
     // Jobs, events, batches and files are each server's own: PostgreSQL does not keep them yet.
     let local = match &store {
@@ -135,7 +153,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(operations.clone().keep_metrics_small(stop.clone()));
     tracker.spawn(operations.clone().observe_all(gateway.clone(), stop.clone()));
     tracker.spawn(operations.clone().export(gateway.clone(), stop.clone()));
-    tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
+    tracker.spawn(keys::follow(keeper.clone(), access.clone(), operations.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
     let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
@@ -164,6 +182,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         home,
         store,
         local,
+        _claim: claim,
         stop,
         tracker,
         writer_stop,

@@ -56,7 +56,9 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     }
     let (in_flight, queued, waiting_for_provider) = shared.gateway.occupancy();
     let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
-    let degraded = reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
+    let store = shared.operations.store_error();
+    let degraded =
+        reload.error.is_some() || store.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
     Json(json!({
         "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -69,6 +71,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
             "reloads_failed": reload.failed,
             "error": reload.error,
         },
+        "store": {"status": if store.is_some() { "unreachable" } else { "ok" }, "error": store},
         "ledger": ledger,
         "load": load,
         "cached_answers": shared.gateway.cached_answers(),

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use crate::operations::Operations;
 use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
@@ -75,8 +76,9 @@ fn secret_file(database: &Path) -> PathBuf {
     database.with_extension("secret")
 }
 
-/// Keeps the keys in force those in the store, until `stop`.
-pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, stop: CancellationToken) {
+/// Keeps the keys in force those in the store, until `stop`. While the store does not answer, those that are known stay in
+/// force, and operators see that it does not.
+pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, operations: Arc<Operations>, stop: CancellationToken) {
     let mut failing = false;
     loop {
         tokio::select! {
@@ -90,7 +92,12 @@ pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, stop: Cancellation
             }
             keeper.ring().await.map(Some)
         };
-        match looked.await {
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = looked => looked,
+        };
+        operations.store_answered(looked.as_ref().err().map(ToString::to_string));
+        match looked {
             Ok(Some(ring)) => {
                 tracing::info!(version = ring.version, "keys have changed");
                 access.replace_ring(ring);

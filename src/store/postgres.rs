@@ -15,16 +15,18 @@ mod projection; // sums per hour and day, and reports from them
 mod rows; // requests in and out
 mod schema; // set up, brought up to date, or refused
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tracing::warn;
 
+use crate::admission::idempotency::Place;
 use crate::config::PostgresUrl;
 use crate::ledger::journal::{Answer, Batch, Cursor, Failure, Filter, Journal};
 use crate::ledger::report::Group;
@@ -61,7 +63,8 @@ struct Shared {
     instance: String,
     /// Rows saved by this server since it last summed.
     unsummed: AtomicU64,
-    marks: Arc<Semaphore>,
+    /// Idempotency keys that are being marked.
+    marks: Mutex<HashSet<Place>>,
 }
 
 impl Postgres {
@@ -83,7 +86,7 @@ impl Postgres {
             runtime: Handle::current(),
             instance: instance(),
             unsummed: AtomicU64::new(0),
-            marks: Arc::new(Semaphore::new(MARKS)),
+            marks: Mutex::default(),
         };
         Ok(Self(Arc::new(shared)))
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{HOT_PATH, LOOK_UP, Postgres, WORK};
+use super::{HOT_PATH, LOOK_UP, MARKS, Postgres, WORK};
 use crate::admission::idempotency::{Answer, Fingerprint, KEPT_FOR, Known, Memory, Place, Sealed, Unkept};
 use crate::ledger::journal::Failure;
 
@@ -19,8 +19,7 @@ const SWEPT: i64 = 20;
 impl Memory for Postgres {
     fn begin(&self, place: Place, fingerprint: Fingerprint, now_ms: i64) -> Answer<'_, Known> {
         Box::pin(async move {
-            let permit = self.0.marks.clone().try_acquire_owned();
-            let permit = permit.map_err(|_| Unkept("too many keys wait for the database".to_owned()))?;
+            let taken = self.take(place)?;
             let (tell, told) = oneshot::channel();
             let store = self.clone();
             self.0.runtime.spawn(async move {
@@ -35,7 +34,7 @@ impl Memory for Postgres {
                     // If that fails, too, the key stays refused for a day: safe, and no worse than a crash.
                     let _ = store.run(LOOK_UP, move |connection| Box::pin(take_back(connection, place, mark))).await;
                 }
-                drop(permit);
+                drop(taken);
             });
             match tokio::time::timeout(HOT_PATH, told).await {
                 Ok(Ok(known)) => Ok(known?),
@@ -56,7 +55,31 @@ impl Memory for Postgres {
     }
 }
 
+/// A key that is being marked, or whose late mark is being taken back.
+struct Taken {
+    store: Postgres,
+    place: Place,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.store.0.marks.lock().remove(&self.place);
+    }
+}
+
 impl Postgres {
+    /// Whoever tries a key again finds it free or marked by somebody else, never by its own try that came too late.
+    fn take(&self, place: Place) -> Result<Taken, Unkept> {
+        let mut marks = self.0.marks.lock();
+        if marks.len() >= MARKS {
+            return Err(Unkept("too many keys wait for the database".to_owned()));
+        }
+        if !marks.insert(place) {
+            return Err(Unkept("an earlier try of this key still waits for the database".to_owned()));
+        }
+        Ok(Taken { store: self.clone(), place })
+    }
+
     /// Waits for work as long as a request may; it goes on when the request does not wait any longer.
     fn behind(&self, work: impl Future<Output = Result<(), Failure>> + Send + 'static) -> Answer<'_, ()> {
         Box::pin(async move {

@@ -203,22 +203,43 @@ async fn who_is_not_let_in_is_told_at_once_and_no_password_is_shown() {
 }
 
 #[tokio::test]
+async fn who_starts_without_a_server_is_told_where_nobody_listens() {
+    // A port that was free a moment ago.
+    let address =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let url = url(&format!("postgres://me:hidden-secret@{address}/ledger"));
+    let pool = Pool::new(address::options(&url).expect("options"), 2);
+    let patience = Duration::from_millis(300);
+    let error = schema::prepare(&pool, url.shown(), schema::Wish::UpToDate, patience).await.expect_err("nobody there");
+    let said = error.to_string();
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{said}");
+    assert!(said.contains(&format!("me@{address}/ledger")) && said.contains("refused"), "{said}");
+    assert!(!said.contains("hidden-secret"), "{said}");
+}
+
+#[tokio::test]
 async fn a_late_mark_is_taken_back_and_nobody_elses() {
     use crate::admission::idempotency::{Known, Memory};
     let address = database!();
     let store = open(&address).await;
     let marks = "SELECT count(*) FROM idempotent_request";
+    // The late work, taking back included.
+    let ended = async || {
+        while !store.0.marks.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
     // The table is locked for longer than a request waits.
     let mut other = store.0.pool.lease().await.expect("a connection");
     other.execute("BEGIN; LOCK TABLE idempotent_request").await.expect("locked");
     let began = std::time::Instant::now();
     store.begin([1; 32], [1; 32], NOW).await.expect_err("too slow");
+    let again = store.begin([1; 32], [1; 32], NOW).await.expect_err("the late one is not answered yet");
+    assert!(again.to_string().contains("earlier try"), "{again}");
     assert!(began.elapsed() < Duration::from_secs(5), "the caller does not wait for it: {:?}", began.elapsed());
     other.execute("ROLLBACK").await.expect("unlocked");
-    // All permits are back when the late work, taking back included, has ended.
-    let _all = store.0.marks.acquire_many(MARKS as u32).await.expect("permits");
+    ended().await;
     assert_eq!(number(&store, marks).await, 0);
-    drop(_all);
     // A mark of another server stays, whatever happens to ours.
     execute(
         &store,
@@ -230,7 +251,7 @@ async fn a_late_mark_is_taken_back_and_nobody_elses() {
         store.run(LOOK_UP, |connection| Box::pin(connection.fetch_one("SELECT place FROM idempotent_request"))).await;
     assert_eq!(row.expect("a row").get::<Vec<u8>, _>(0), [1; 32]);
     assert!(!matches!(store.begin([1; 32], [1; 32], NOW).await, Ok(Known::Nothing)));
-    let _all = store.0.marks.acquire_many(MARKS as u32).await.expect("permits");
+    ended().await;
     assert_eq!(number(&store, marks).await, 1);
 }
 

@@ -1,5 +1,7 @@
 //! Keys, and requests that are done once.
 
+use std::time::Duration;
+
 use super::{Kit, NOW, on_every_store};
 use crate::admission::idempotency::{KEPT_FOR, Known, Sealed};
 use crate::tenant::key::{self, Key, Wish};
@@ -83,6 +85,7 @@ async fn of_many_who_begin_at_once_one_is_told_to(kit: Kit) {
                 if let Ok(known) = memory.begin(place, [index; 32], NOW).await {
                     return known;
                 }
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     });
@@ -101,6 +104,7 @@ async fn an_answer_is_kept_for_a_day_and_a_released_key_begins_anew(kit: Kit) {
         if let Ok(known) = memory.begin(place, fingerprint, now_ms).await {
             return known;
         }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     };
     let until = async |place, wanted: Known| {
         while begin(place, NOW + 1).await != wanted {

@@ -283,6 +283,13 @@ pub async fn database() -> Option<String> {
     Some(postgres.url(postgres.server.address, &name))
 }
 
+/// The `storage` section of each store that black-box tests run on: the embedded one, and a fresh database if there is a
+/// server.
+pub async fn stores() -> Vec<String> {
+    let shared = database().await.map(|url| format!("storage: {{ url: '{url}' }}\n"));
+    std::iter::once(String::new()).chain(shared).collect()
+}
+
 /// The Redis server that all tests of this process share.
 pub fn redis() -> Option<&'static Server> {
     static SHARED: OnceLock<Option<Server>> = OnceLock::new();
