@@ -89,14 +89,14 @@ impl Server {
                 if TcpStream::connect(self.address).is_ok() {
                     return Ok(());
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                pause(10);
             }
             // What a killed one left behind may need a moment to go.
             if began.elapsed() > Duration::from_secs(5) {
                 let log = std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
                 return Err(format!("{} does not listen: {log}", self.name));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            pause(50);
         }
     }
 
@@ -109,6 +109,11 @@ impl Server {
         let pid = rustix::process::Pid::from_raw(self.pid as i32).expect("a process");
         rustix::process::kill_process(pid, signal).expect("a signal");
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a server is started once, before anything that could wait")]
+fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
 }
 
 /// A directory that `user` may use: not below the user's home, which may be closed to others.
