@@ -1,12 +1,11 @@
 //! Makes keys by the thousand, for measurements: `many_keys DATABASE COUNT` prints one a line.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Context;
 use secrecy::ExposeSecret;
 use stepwell::app::keys::pepper;
-use stepwell::store::sqlite::Sqlite;
+use stepwell::store::Home;
 use stepwell::tenant::keeper::Keeper;
 use stepwell::tenant::key::Wish;
 use stepwell::tenant::settings::Auth;
@@ -16,8 +15,9 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let database: PathBuf = arguments.next().context("the first argument is a database")?.into();
     let count: usize = arguments.next().context("the second argument is a number")?.parse()?;
-    let store = Arc::new(Sqlite::open(&database).await?);
-    let keeper = Keeper::new(store.clone(), pepper(&Auth::default(), &database)?);
+    let home = Home::File(database);
+    let store = home.open().await?;
+    let keeper = Keeper::new(store.vault(), pepper(&Auth::default(), &home, &store).await?);
     let now_ms = jiff::Timestamp::now().as_millisecond();
     for number in 0..count {
         let (tier, team) = (Some("measured".to_owned()), Some("measured".to_owned()));

@@ -39,10 +39,11 @@ use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
 use crate::ledger::Ledger;
-use crate::ledger::journal::Journal;
 use crate::operations::Operations;
+use crate::store::holds::Holds;
 use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
+use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
 use crate::tenant::key::State;
@@ -69,9 +70,13 @@ pub struct Running {
     pub operations: Arc<Operations>,
     pub access: Arc<Access>,
     /// Where the rows are.
-    pub database: PathBuf,
-    store: Arc<Sqlite>,
+    pub home: Home,
+    store: Store,
     redis: Option<Arc<Redis>>,
+    /// What is this server's alone: jobs, events, batches and files.
+    local: Arc<Sqlite>,
+    /// Of the directory, while this server runs.
+    _claim: Option<std::fs::File>,
     stop: CancellationToken,
     tracker: TaskTracker,
     writer_stop: CancellationToken,
@@ -84,41 +89,62 @@ pub struct Running {
 const DATABASE: &str = "stepwell.db";
 
 /// Where the rows of a configuration are kept.
-pub fn database(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Result<PathBuf> {
-    match (storage, data_dir) {
-        (Storage::Sqlite(path), _) => Ok(path.clone()),
-        (Storage::Embedded, Some(directory)) => Ok(directory.join(DATABASE)),
-        (Storage::Embedded, None) => {
-            anyhow::bail!("there is no home directory to keep data in; name one with --data-dir or STEPWELL_DATA_DIR")
-        }
-    }
+pub fn home(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Result<Home> {
+    let own = || {
+        let own = data_dir.map(|directory| directory.join(DATABASE));
+        own.context("there is no home directory to keep data in; name one with --data-dir or STEPWELL_DATA_DIR")
+    };
+    Ok(match storage {
+        Storage::Sqlite(path) => Home::File(path.clone()),
+        Storage::Embedded => Home::File(own()?),
+        Storage::Postgres(url) => Home::Shared { url: url.clone(), beside: own()? },
+    })
+}
+
+/// Servers that share a database share no directory: what is in it belongs to one of them.
+fn claim(home: &Home) -> anyhow::Result<Option<std::fs::File>> {
+    let Home::Shared { beside, .. } = home else { return Ok(None) };
+    let directory = beside.parent().unwrap_or(beside).display();
+    Holds::claim(beside).map(Some).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::anyhow!(
+            "another server uses `{directory}`; give each server of a shared database a directory of its own with \
+             --data-dir or STEPWELL_DATA_DIR"
+        ),
+        _ => anyhow::anyhow!("cannot write to `{directory}`, where requests under way are noted: {error}"),
+    })
 }
 
 /// Starts everything. Errors are for people: they say what to do.
 pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> {
     let settings = loaded.settings.clone();
-    let path = database(&settings.storage, options.data_dir.as_deref())?;
+    let home = home(&settings.storage, options.data_dir.as_deref())?;
     let address = options.listen.unwrap_or(settings.server.listen);
     // Taken first: a port in use must be reported before anything is written.
     let listener = listen::bind(address)
         .with_context(|| format!("cannot listen on {address}; name another with --port or `server.listen`"))?;
     let address = listener.address;
 
-    let store = Arc::new(Sqlite::open(&path).await?);
-    let pepper = keys::pepper(&settings.tenants.auth, &path)?;
-    let keeper = Arc::new(Keeper::new(store.clone(), pepper.clone()));
-    let redis = share::start(settings.shared.as_ref(), &path, &pepper)?;
+    let claim = claim(&home)?;
+    let store = home.open().await?;
+    // Jobs, events, batches and files are each server's own: PostgreSQL does not keep them yet.
+    let local = match &store {
+        Store::Sqlite(store) => store.clone(),
+        Store::Postgres(_) => Arc::new(Sqlite::open(home.beside()).await?),
+    };
+    let pepper = keys::pepper(&settings.tenants.auth, &home, &store).await?;
+    let keeper = Arc::new(Keeper::new(store.vault(), pepper.clone()));
+    let redis = share::start(settings.shared.as_ref(), &home, &pepper)?;
+    // Whoever shares counters shares keys that are under way, too, and waits for them.
     let memory: Arc<dyn Memory> = match &redis {
         Some(redis) => redis.clone(),
-        None => store.clone(),
+        None => store.memory(),
     };
     let salt = Salt::of(&pepper);
     let idempotency = Arc::new(Idempotency::new(memory, pepper.clone()));
     let ring = keeper.ring().await?;
     let access = Arc::new(Access::new(!address.ip().is_loopback() && !options.insecure));
     refuse_strangers(&access, &settings.tenants.auth, &ring, address)?;
-    let journal: Arc<dyn Journal> = store.clone();
-    let (ledger, writer) = Ledger::open(journal);
+    let (ledger, writer) = Ledger::open(store.journal());
     let snapshot = Snapshot::compile(settings, 1).map_err(|problems| {
         anyhow::anyhow!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
@@ -133,7 +159,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         );
     }
     let writer = tokio::spawn(writer.run(writer_stop.clone().cancelled_owned()));
-    gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, &path).await?));
+    gateway.log_holds(Arc::new(accounts::adopt_orphans(&gateway, home.beside()).await?));
     let gateway = Arc::new(gateway);
     accounts::open(&gateway, &gateway.rules().settings.tenants, &ring).await?;
     access.replace_ring(ring);
@@ -153,9 +179,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     if let Some(redis) = redis.clone() {
         tracker.spawn(share::follow(redis, gateway.clone(), access.clone(), stop.clone()));
     }
-    tracker.spawn(keys::follow(keeper.clone(), access.clone(), stop.clone()));
+    tracker.spawn(keys::follow(keeper.clone(), access.clone(), operations.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let kept = Kept { queue: store.clone(), log: store.clone(), batches: store.clone(), files: store.clone() };
+    let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
@@ -180,9 +206,11 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         gateway,
         operations,
         access,
-        database: path,
+        home,
         store,
         redis,
+        local,
+        _claim: claim,
         stop,
         tracker,
         writer_stop,
@@ -270,14 +298,14 @@ impl Running {
         let unsaved = unsaved.unwrap_or(0);
         let notes = &self.gateway.dispatcher.fleet.notes;
         notes.add(Kind::ServerStopped, "server", Facts::new());
-        if let Err(failure) = notes.write(&*self.store).await {
+        if let Err(failure) = notes.write(&*self.local).await {
             tracing::warn!(error = %failure, "the last events could not be written");
         }
         if let Some(redis) = &self.redis {
             redis.close().await;
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
-        if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
+        if tokio::time::timeout(TIDY, async { tokio::join!(self.store.close(), self.local.close()) }).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");
         }
         unsaved

@@ -19,9 +19,11 @@ pub mod serve;
 pub mod usage;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::{self, Loaded, Source, environment};
+use crate::ledger::Ledger;
+use crate::store::Home;
 use crate::{app, provider::transport::Transport};
 
 /// How a command ended, if not well. The codes are part of the contract.
@@ -104,17 +106,27 @@ fn terminal_width() -> usize {
     given.or_else(|| if terminal { measured() } else { None }).map_or(100, usize::from)
 }
 
-/// The database that a server with these settings writes to.
-fn database(data_dir: Option<&Path>, config: Option<&Path>) -> Result<PathBuf, Exit> {
+/// Where a server with these settings keeps its things.
+fn home(data_dir: Option<&Path>, config: Option<&Path>) -> Result<Home, Exit> {
+    let place = keys::Place { config: config.map(Path::to_owned), data_dir: None, json: false };
     // A configuration with problems, or none, still has a place for its data.
-    let storage = match config::locate(config, &environment) {
-        Source::Demo | Source::Detect => config::Storage::Embedded,
-        file => config::load(&file, &environment).map(|loaded| loaded.settings.storage).unwrap_or_default(),
-    };
-    let path = app::database(&storage, config::data_dir(data_dir, &environment).as_deref())?;
-    if !path.exists() {
-        let message = format!("there is no ledger at {}; it is written by `stepwell serve`", path.display());
-        return Err(Exit::new(Exit::FAILED, message));
+    let storage = keys::settings(&place).map(|settings| settings.storage).unwrap_or_else(|_| {
+        eprintln!("stepwell: the configuration has problems (see `stepwell check`); looking in the data directory");
+        config::Storage::default()
+    });
+    let home = app::home(&storage, config::data_dir(data_dir, &environment).as_deref())?;
+    match &home {
+        Home::File(path) if !path.exists() => {
+            let message = format!("there is no ledger at {}; it is written by `stepwell serve`", path.display());
+            Err(Exit::new(Exit::FAILED, message))
+        }
+        _ => Ok(home),
     }
-    Ok(path)
+}
+
+/// A ledger that exists, for reading.
+async fn open(home: &Home) -> anyhow::Result<Ledger> {
+    // The writer is not run: nothing is appended here.
+    let (ledger, _writer) = Ledger::open(home.open_existing().await?.journal());
+    Ok(ledger)
 }

@@ -22,6 +22,7 @@ mod providers;
 mod reader;
 mod sections;
 mod settings;
+mod storage;
 mod template;
 mod tenants;
 mod tls;
@@ -40,7 +41,8 @@ pub use cors::Cors;
 pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};
-pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Settings, Shared, Storage, Upstream};
+pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Settings, Shared, Upstream};
+pub use storage::{PostgresUrl, Storage};
 pub use template::template;
 pub use tls::Tls;
 

@@ -61,6 +61,8 @@ pub struct Operations {
     cut: CancellationToken,
     tasks: TaskTracker,
     reload: Mutex<Reload>,
+    /// Why the store did not answer when it was last asked.
+    store: Mutex<Option<String>>,
     /// Somebody wants one.
     reload_wanted: Notify,
     /// Counts those that have ended.
@@ -92,6 +94,7 @@ impl Operations {
             cut: CancellationToken::new(),
             tasks: TaskTracker::new(),
             reload: Mutex::new(Reload { origin, ..Reload::default() }),
+            store: Mutex::default(),
             reload_wanted: Notify::new(),
             reloads: watch::Sender::new(0),
             prometheus: recorder::start(),
@@ -114,11 +117,22 @@ impl Operations {
     pub fn metrics(&self) -> Page {
         let mut page = recorder::counted(&self.prometheus);
         page.add(Metric::Draining, &[], u8::from(self.is_draining()));
+        page.add(Metric::StoreUp, &[], u8::from(self.store_error().is_none()));
         page.add(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1);
         let lines = LOG_LINES_LOST.get().map_or(0, ErrorCounter::dropped_lines);
         page.add(Metric::LogLinesLost, &[], lines);
         process::describe(&mut page);
         page
+    }
+
+    /// Whether the store of rows and keys answered, as whoever asks it once a second found.
+    pub fn store_answered(&self, error: Option<String>) {
+        *self.store.lock() = error;
+    }
+
+    /// Why the store did not answer; `None` if it did.
+    pub fn store_error(&self) -> Option<String> {
+        self.store.lock().clone()
     }
 
     /// Counts, logs and traces the requests that have ended since the last call.

@@ -3,4 +3,16 @@
 
 pub mod holds; // what requests under way may cost
 pub mod redis; // what all replicas share
+
+mod rows; // a request's row as SQL has it
+mod sums; // what a report is made of
+
+pub mod postgres; // a server, shared by several of ours
 pub mod sqlite; // one file, embedded
+
+mod chosen; // the one of a configuration
+
+pub use chosen::{Home, Store};
+
+#[cfg(test)]
+mod tests;

@@ -59,8 +59,12 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let load = json!({"in_flight": in_flight, "queued": queued, "waiting_for_provider": waiting_for_provider});
     let shared_store = shared.gateway.shared().map(|shared| shared.counters.standing());
     let shared_gone = shared_store.as_ref().is_some_and(|standing| !standing.is_up);
-    let degraded =
-        shared_gone || reload.error.is_some() || ledger.status != "ok" || usable(&shared.gateway, &rules) == 0;
+    let store_error = shared.operations.store_error();
+    let degraded = shared_gone
+        || store_error.is_some()
+        || reload.error.is_some()
+        || ledger.status != "ok"
+        || usable(&shared.gateway, &rules) == 0;
     Json(json!({
         "status": if shared.operations.is_draining() { "draining" } else if degraded { "degraded" } else { "ok" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -73,6 +77,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
             "reloads_failed": reload.failed,
             "error": reload.error,
         },
+        "store": {"status": if store_error.is_some() { "unreachable" } else { "ok" }, "error": store_error},
         "ledger": ledger,
         "shared": shared_store.as_ref().map(store),
         "load": load,

@@ -133,8 +133,9 @@ async fn attend(shared: &Shared, caller: &Caller, request: Request, next: Next) 
             StatusCode::CONFLICT,
             "idempotency_outcome_unknown",
             None,
-            "the first request with this `Idempotency-Key` was cut by a stop of the router, or its answer could not be kept; \
-             it may have been answered and paid, so it is not sent again: use a new key to ask once more",
+            "the first request with this `Idempotency-Key` is under way at another server, was cut by a stop of the router, or \
+             its answer could not be kept; it may have been answered and paid, so it is not sent again: try later, or use a \
+             new key to ask once more",
         )),
         Known::Answered { answer, .. } => {
             let answer = sealing.open(&answer).ok_or_else(ApiError::internal)?;

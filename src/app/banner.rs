@@ -45,7 +45,7 @@ pub fn banner(running: &Running, origin: &Origin) -> String {
         String::new(),
         format!("  configuration  {configuration}"),
         format!("  providers      {}", providers.join(", ")),
-        format!("  ledger         {}", running.database.display()),
+        format!("  ledger         {}", running.home.shown()),
         format!("  access         {access}"),
         String::new(),
         format!("  try   curl {base}/v1/chat/completions{header} -H 'content-type: application/json' \\"),

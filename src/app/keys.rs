@@ -11,6 +11,8 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use crate::operations::Operations;
+use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
 use crate::tenant::secret::Pepper;
@@ -19,21 +21,32 @@ use crate::tenant::settings::Auth;
 /// How often changes of another process are looked for. A revocation counts within 5 s (issue of keys, CONTRACT).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The secret under which keys are hashed: the configured one, or the one in the file beside the database. It is drawn
-/// where there is none.
-pub fn pepper(auth: &Auth, database: &Path) -> anyhow::Result<Pepper> {
+/// The secret under which keys are hashed: the configured one; or the one of the installation, which is in a file beside
+/// the database, or in a database that several servers share, since they have no file in common. It is drawn where there is
+/// none.
+pub async fn pepper(auth: &Auth, home: &Home, store: &Store) -> anyhow::Result<Pepper> {
     if let Some(secret) = &auth.secret {
         return Ok(Pepper::of(secret));
     }
-    let path = secret_file(database);
+    match store {
+        Store::Sqlite(_) => of_file(&secret_file(home.beside())),
+        Store::Postgres(shared) => {
+            let fresh = Pepper::random()?.to_hex().expose_secret().to_owned();
+            let kept = shared.secret(fresh).await.context("the secret of the keys cannot be read")?;
+            Pepper::from_hex(&kept).context("`access_state.secret` is no secret of stepwell; restore it from a backup")
+        }
+    }
+}
+
+fn of_file(path: &Path) -> anyhow::Result<Pepper> {
     for _ in 0..2 {
-        match fs::read_to_string(&path) {
+        match fs::read_to_string(path) {
             Ok(text) => {
                 return Pepper::from_hex(&text).with_context(|| {
                     format!("`{}` is no secret of stepwell; restore it from a backup", path.display())
                 });
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => draw(&path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => draw(path)?,
             Err(error) => bail!("cannot read `{}`: {error}", path.display()),
         }
     }
@@ -63,8 +76,9 @@ fn secret_file(database: &Path) -> PathBuf {
     database.with_extension("secret")
 }
 
-/// Keeps the keys in force those in the store, until `stop`.
-pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, stop: CancellationToken) {
+/// Keeps the keys in force those in the store, until `stop`. While the store does not answer, those that are known stay in
+/// force, and operators see that it does not.
+pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, operations: Arc<Operations>, stop: CancellationToken) {
     let mut failing = false;
     loop {
         tokio::select! {
@@ -78,7 +92,12 @@ pub async fn follow(keeper: Arc<Keeper>, access: Arc<Access>, stop: Cancellation
             }
             keeper.ring().await.map(Some)
         };
-        match looked.await {
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = looked => looked,
+        };
+        operations.store_answered(looked.as_ref().err().map(ToString::to_string));
+        match looked {
             Ok(Some(ring)) => {
                 tracing::info!(version = ring.version, "keys have changed");
                 access.replace_ring(ring);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::accounts;
 use crate::config::Shared as Settings;
 use crate::gateway::Gateway;
+use crate::store::Home;
 use crate::store::redis::Redis;
 use crate::tenant::access::Access;
 use crate::tenant::secret::Pepper;
@@ -17,12 +18,18 @@ use crate::tenant::secret::Pepper;
 /// The start waits so long for the store; then it serves without, and says so.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
+/// The name of the ledger of all replicas that write into one database.
+const COMMON_LEDGER: &str = "common";
+
 /// Begins to look for the store. Fails only for a URL that leads nowhere, and where the replica's name cannot be kept.
-pub fn start(settings: Option<&Settings>, database: &Path, pepper: &Pepper) -> anyhow::Result<Option<Arc<Redis>>> {
+pub fn start(settings: Option<&Settings>, home: &Home, pepper: &Pepper) -> anyhow::Result<Option<Arc<Redis>>> {
     let Some(settings) = settings else { return Ok(None) };
-    let home = home(database).context("the name of this replica, in a file beside the database, cannot be kept")?;
-    // Each replica has a ledger of its own.
-    Ok(Some(Arc::new(Redis::start(settings, &home, &home, pepper.clone())?)))
+    let is_common = matches!(home, Home::Shared { .. });
+    let home =
+        self::home(home.beside()).context("the name of this replica, in a file beside the database, cannot be kept")?;
+    // What a ledger says was spent is told once for each ledger: one for all, or one for each replica.
+    let ledger = if is_common { COMMON_LEDGER } else { &home };
+    Ok(Some(Arc::new(Redis::start(settings, &home, ledger, pepper.clone())?)))
 }
 
 /// The name of this replica: as lasting as its data, so that what it held when it was killed is found again.

@@ -4,7 +4,6 @@
 //! server itself knows: `GET /v1/budgets` has it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
@@ -24,10 +23,8 @@ use crate::ledger::forecast::{self, Days};
 use crate::ledger::table::{aligned, dollars};
 use crate::ledger::usage::UsageQuery;
 use crate::money::NanoUsd;
-use crate::store::sqlite::Sqlite;
 use crate::tenant::keyring::Keyring;
 use crate::tenant::settings::AtLimit;
-use crate::tenant::vault::Vault;
 
 /// One budget, as far as the ledger knows.
 #[derive(Serialize)]
@@ -61,13 +58,13 @@ struct Books {
 
 pub fn run(place: &Place) -> Outcome {
     let settings = settings(place)?.tenants;
-    let path = super::database(place.data_dir.as_deref(), place.config.as_deref())?;
+    let home = super::home(place.data_dir.as_deref(), place.config.as_deref())?;
     let zone = TimeZone::get(&settings.budgets.time_zone).unwrap_or(TimeZone::UTC);
     let now = Timestamp::now().to_zoned(zone);
     let books = block_on(async {
-        let store = Arc::new(Sqlite::open_existing(&path).await?);
-        let ring = Keyring::new(store.contents().await?, None);
-        let (ledger, _writer) = Ledger::open(store);
+        let store = home.open_existing().await?;
+        let ring = Keyring::new(store.vault().contents().await?, None);
+        let (ledger, _writer) = Ledger::open(store.journal());
         let now_ms = now.timestamp().as_millisecond();
         let mut allotments = shared(&settings);
         let keys = ring.keys().iter().filter(|key| key.revoked_unix_ms.is_none());

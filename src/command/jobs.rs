@@ -5,7 +5,7 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 
 use super::keys::{Place, settings};
-use super::{Exit, Outcome, block_on, database, print};
+use super::{Exit, Outcome, block_on, home, print};
 use crate::events::log::{Log, Wanted};
 use crate::jobs::job::{Job, Status};
 use crate::jobs::queue::{Filter, Obeyed, Order, Queue};
@@ -30,9 +30,10 @@ const MOST_EVENTS: usize = 10_000;
 pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&Sqlite) -> Result<T, Failure>) -> Result<T, Exit> {
     // Says what is wrong with the configuration before anything else does.
     settings(place)?;
-    let path = database(place.data_dir.as_deref(), place.config.as_deref())?;
+    let home = home(place.data_dir.as_deref(), place.config.as_deref())?;
     block_on(async {
-        let store = Sqlite::open_existing(&path).await.map_err(anyhow::Error::from)?;
+        // Also with a shared database: jobs and events are each server's own.
+        let store = Sqlite::open_existing(home.beside()).await.map_err(anyhow::Error::from)?;
         let result = work(&store).await.map_err(|failure| Exit::new(Exit::FAILED, failure.to_string()));
         store.close().await;
         result

@@ -1,8 +1,7 @@
 //! `stepwell keys`: makes, shows, rotates and revokes keys in the data directory, also beside a running server, which
 //! sees a change within a second.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -13,7 +12,6 @@ use super::{Exit, Outcome, block_on, print, terminal_width};
 use crate::api::keys::moment;
 use crate::app;
 use crate::config::{self, Settings, Source, environment};
-use crate::store::sqlite::Sqlite;
 use crate::tenant::keeper::{Error, Keeper, shown};
 use crate::tenant::key::{Key, OVERLAP, Wish};
 use crate::tenant::role::Role;
@@ -135,10 +133,10 @@ pub(super) fn settings(place: &Place) -> Result<Settings, Exit> {
 
 fn with<T>(place: &Place, settings: &Settings, work: impl AsyncFnOnce(&Keeper) -> Result<T, Error>) -> Result<T, Exit> {
     let data_dir: Option<PathBuf> = config::data_dir(place.data_dir.as_deref(), &environment);
-    let path = app::database(&settings.storage, data_dir.as_deref())?;
+    let home = app::home(&settings.storage, data_dir.as_deref())?;
     block_on(async {
-        let store = Arc::new(Sqlite::open(Path::new(&path)).await.map_err(anyhow::Error::from)?);
-        let keeper = Keeper::new(store.clone(), app::keys::pepper(&settings.tenants.auth, &path)?);
+        let store = home.open().await.map_err(anyhow::Error::from)?;
+        let keeper = Keeper::new(store.vault(), app::keys::pepper(&settings.tenants.auth, &home, &store).await?);
         let result = work(&keeper).await.map_err(|error| Exit::new(Exit::FAILED, error.to_string()));
         drop(keeper);
         store.close().await;

@@ -1,20 +1,17 @@
 //! `stepwell usage`: the report, read from the data directory, also beside a running server.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 
 use super::keys::{Place, settings};
-use super::{Exit, Outcome, block_on, database, print, terminal_width};
-use crate::ledger::Ledger;
+use super::{Exit, Outcome, block_on, home, open, print, terminal_width};
 use crate::ledger::csv::{csv, excel};
 use crate::ledger::report::Totals;
 use crate::ledger::table;
 use crate::ledger::usage::UsageQuery;
 use crate::money::NanoUsd;
-use crate::store::sqlite::Sqlite;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -54,13 +51,13 @@ pub fn run(options: Options) -> Outcome {
     let mut query = UsageQuery::parse(Some(&by), Some(&since), until.as_deref(), now.as_millisecond())
         .map_err(|error| Exit::new(Exit::USAGE, error.to_string()))?;
     (query.key, query.team, query.tag) = (key, team, tag);
-    let path = database(data_dir.as_deref(), config.as_deref())?;
+    let home = home(data_dir.as_deref(), config.as_deref())?;
     let place = Place { config, data_dir, json: false };
     // A configuration with problems is no reason to hide what was spent.
     let zone = settings(&place).ok().and_then(|settings| TimeZone::get(&settings.tenants.budgets.time_zone).ok());
     let now = now.to_zoned(zone.unwrap_or(TimeZone::UTC));
     let report = block_on(async {
-        let ledger = open(&path).await?;
+        let ledger = open(&home).await?;
         let mut report = ledger.usage(&query).await?;
         if matches!(format, Format::Table | Format::Json) {
             report.forecast = Some(ledger.forecast(&query, &now).await?);
@@ -102,11 +99,4 @@ impl Gate {
         }
         Ok(())
     }
-}
-
-/// The ledger in a file that exists, for reading.
-pub(super) async fn open(path: &Path) -> anyhow::Result<Ledger> {
-    // The writer is not run: nothing is appended here.
-    let (ledger, _writer) = Ledger::open(Arc::new(Sqlite::open_existing(path).await?));
-    Ok(ledger)
 }

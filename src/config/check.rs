@@ -10,6 +10,7 @@ use super::providers::{self, Surroundings};
 use super::reader::{Item, Section};
 use super::sections;
 use super::settings::{Settings, Transforms, Upstream};
+use super::storage;
 use super::tenants;
 use crate::guard::Guards;
 use crate::rank::select::BUILT_IN;
@@ -64,7 +65,7 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.health_checks = file.section("health_checks").map(sections::health_checks).unwrap_or_default();
     settings.cache = file.section("cache").map(sections::cache).unwrap_or_default();
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
-    settings.storage = file.section("storage").map(sections::storage).unwrap_or_default();
+    settings.storage = file.section("storage").map(storage::storage).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
     settings.anomalies = file.section("anomalies").map(jobs::anomalies).unwrap_or_default();

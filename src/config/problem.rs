@@ -163,9 +163,10 @@ impl<'a> Report<'a> {
 
 /// The line with values masked that look like secrets. `${NAME}` stays: it says what to set.
 fn masked(line: &str, all_values: bool) -> String {
+    let line = unsigned(line);
     let mut shown = String::with_capacity(line.len());
     let (mut secret, mut begins) = (false, true);
-    for piece in pieces(line) {
+    for piece in pieces(&line) {
         let (before, word) = piece.split_at(piece.len() - piece.trim_start().len());
         shown.push_str(before);
         let bare = word.trim_end().trim_end_matches([',', '}', ']', ':']).trim_matches(['"', '\'']);
@@ -186,6 +187,17 @@ fn masked(line: &str, all_values: bool) -> String {
         begins = piece.trim_end().is_empty() || piece.trim_end().ends_with([',', '{']);
     }
     shown
+}
+
+/// The line with the user and password of an address masked, whatever characters they have.
+fn unsigned(line: &str) -> String {
+    match (line.find("://"), line.rfind('@')) {
+        (Some(start), Some(end)) if start + 3 < end => {
+            let stars = "*".repeat(line[start + 3..end].chars().count());
+            format!("{}{stars}{}", &line[..start + 3], &line[end..])
+        }
+        _ => line.to_owned(),
+    }
 }
 
 /// `${NAME}` or `${file:/path}`, and nothing that somebody put there instead of a name or a path.
@@ -209,7 +221,7 @@ pub(super) fn is_path(text: &str) -> bool {
 
 /// Whether a value begins as the keys of well-known providers do.
 pub(super) fn looks_secret(text: &str) -> bool {
-    let signed_in = text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().unwrap_or("").contains('@'));
+    let signed_in = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
     signed_in || SECRET_STARTS.iter().any(|start| text.trim().starts_with(start))
 }
 

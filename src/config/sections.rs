@@ -1,14 +1,13 @@
-//! The sections about the router as a whole: routing, hints, staying up, cache, server, storage, logging, tasks.
+//! The sections about the router as a whole: routing, hints, staying up, cache, server, logging, tasks.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::problem::closest;
 use super::reader::{Item, Section, set};
-use super::settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Shared, Storage, Upstream};
+use super::settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Shared, Upstream};
 use crate::admission;
 use crate::cache;
 use crate::classify::settings::{Pattern, Settings as Tasks, TaskSettings, check_pattern};
@@ -253,20 +252,6 @@ fn listen(item: &Item<'_>) -> Option<SocketAddr> {
         item.problem(format!("{} is not an address; write for instance 127.0.0.1:4000 or 0.0.0.0:4000", item.shown()));
     }
     parsed
-}
-
-pub(super) fn storage(mut section: Section<'_>) -> Storage {
-    let mut storage = Storage::default();
-    if let Some((item, url)) = section.get("url").and_then(|item| Some((item.clone(), item.text()?))) {
-        match (url, url.strip_prefix("sqlite://")) {
-            ("sqlite", _) => {}
-            (_, Some(path)) if path.len() > 1 => storage = Storage::Sqlite(PathBuf::from(path)),
-            _ if url.starts_with("postgres") => item.problem("postgres is not supported in this version; write sqlite"),
-            _ => item.problem(format!("{} is not a storage; write sqlite or sqlite:///path/to/file.db", item.shown())),
-        }
-    }
-    section.finish();
-    storage
 }
 
 /// `None` without a URL.

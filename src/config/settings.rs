@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::cors::Cors;
+use super::storage::Storage;
 use super::tls::Tls;
 use crate::catalog::{Provider, Target};
 use crate::dispatch::settings::{HealthChecks, Hedge, Retry, Timeouts};
@@ -139,16 +139,6 @@ impl Default for Server {
             tls: None,
         }
     }
-}
-
-/// Where usage and decisions are kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Storage {
-    /// SQLite in the data directory.
-    #[default]
-    Embedded,
-    /// SQLite in this file.
-    Sqlite(PathBuf),
 }
 
 /// Where all replicas count limits and budgets and keep idempotency keys and answers. Takes effect at the start.

@@ -602,3 +602,32 @@ fn cors_allows_what_is_written_and_nothing_that_was_not_meant() {
         assert!(shown.contains(said) && shown.starts_with("providers.yaml:3:"), "{cors}: {shown}");
     }
 }
+
+#[test]
+fn a_databases_address_is_read_and_its_password_is_shown_nowhere() {
+    let storage = |url: &str| {
+        let yaml = format!("providers: {{ demo: }}\nstorage: {{ url: '{url}' }}\n");
+        parse(Path::new("providers.yaml"), &yaml, &|_| None, TODAY).map(|loaded| loaded.settings.storage)
+    };
+    let url = "postgres://me:hidden-secret@db.internal/ledger?sslmode=verify-full";
+    let Ok(Storage::Postgres(database)) = storage(url) else { panic!("{url}") };
+    assert_eq!((database.shown(), database.connections), ("me@db.internal:5432/ledger", 8));
+    assert!(!format!("{database:?}").contains("hidden-secret"));
+    for (url, said) in [
+        ("postgres://me:hidden/secret@db/ledger", "%2F for a /"),
+        ("postgres://me:hidden-secret@db", "names no database"),
+        ("postgres://me:hidden-secret@/ledger", "the address"),
+        ("postgres://me:hidden-secret@one,two/ledger", "several hosts"),
+        ("postgres://me@db/ledger?password=hidden-secret", "parameter that is not known"),
+        ("postgres://me:hidden-secret@db/ledger?sslmode=requir", "require"),
+        ("mysql://me:hidden-secret@db/ledger", "is not a storage"),
+        ("sqlite://", "names no file"),
+    ] {
+        let problems = storage(url).expect_err(url).to_string();
+        assert!(problems.contains(said), "{url}: {problems}");
+        assert!(!problems.contains("hidden") && !problems.contains("secret"), "{url}: {problems}");
+    }
+    let yaml = "providers: { demo: }\nstorage: { connections: 4 }\n";
+    let problems = parse(Path::new("providers.yaml"), yaml, &|_| None, TODAY).expect_err("no server").to_string();
+    assert!(problems.contains("only a database server"), "{problems}");
+}

@@ -24,6 +24,12 @@ const LARGEST: usize = 4_096;
 /// Pauses between tries of a store that fails: this, doubled, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Between half of a pause and all of it: servers that lost the same store do not come back to it at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + f64::from(uuid::Uuid::new_v4().as_u128() as u16) / f64::from(u16::MAX) / 2.0)
+}
+
 /// Time for the last rows at shutdown. Longer than SQLite waits for a lock (10 s), shorter than a supervisor for us.
 const FLUSH: Duration = Duration::from_secs(12);
 
@@ -88,7 +94,7 @@ impl Writer {
                 }
                 Err(failure) => {
                     self.failed(&failure);
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(jittered(pause)).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }

@@ -78,6 +78,18 @@ impl Holds {
         Ok(orphans)
     }
 
+    /// Takes the log for this process, until the file that is returned is dropped. Fails with [`ErrorKind::WouldBlock`]
+    /// while another process has it: both would take the other's requests under way for left behind.
+    pub fn claim(database: &Path) -> std::io::Result<File> {
+        if let Some(directory) = database.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            fs::create_dir_all(directory)?;
+        }
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(path(database).with_extension("lock"))?;
+        lock.try_lock()?;
+        Ok(lock)
+    }
+
     /// Forgets what an earlier process left, and begins anew. Call when its orphans are in the ledger.
     pub fn begin(database: &Path, ledger: Ledger) -> std::io::Result<Self> {
         remove(&aside(database))?;

@@ -289,4 +289,12 @@ fn failure(error: sqlx::Error) -> Failure {
 }
 
 #[cfg(test)]
+impl Sqlite {
+    pub(super) async fn sum_some(&self) {
+        let summed = self.write(async |connection| projection::catch_up(connection, 20, 17).await).await;
+        summed.expect("summed");
+    }
+}
+
+#[cfg(test)]
 mod tests;

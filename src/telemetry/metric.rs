@@ -161,6 +161,8 @@ metrics! {
     CacheBytes, "stepwell_cache_bytes", Gauge, [],
         "Memory that they take, roughly.";
 
+    StoreUp, "stepwell_store_up", Gauge, [],
+        "1 if the database of rows and keys answered when it was last asked, which is once a second.";
     LedgerUnsaved, "stepwell_ledger_unsaved_rows", Gauge, [],
         "Rows that wait to be saved.";
     LedgerBehind, "stepwell_ledger_behind_seconds", Gauge, [],

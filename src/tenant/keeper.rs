@@ -29,7 +29,7 @@ pub enum Error {
     #[error("the key `{0}` is revoked")]
     Revoked(String),
     #[error(
-        "the keys that are there were hashed under another secret; restore that one (`auth.secret`, or the file beside the database)"
+        "the keys that are there were hashed under another secret; restore that one (`auth.secret`, or the one that was kept with the database)"
     )]
     OtherSecret,
     #[error("the keys cannot be reached: {0}")]

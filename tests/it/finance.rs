@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use jiff::{Span, Timestamp};
 use serde_json::{Value, json};
-use stepwell::ledger::journal::{Batch, Journal};
+use stepwell::app;
+use stepwell::config::{self, Source};
+use stepwell::ledger::journal::Batch;
 use stepwell::ledger::record::{Record, Status};
 use stepwell::money::NanoUsd;
-use stepwell::store::sqlite::Sqlite;
 
 use crate::support::app::ask;
 use crate::support::process::Home;
-use crate::support::{app, upstream};
+use crate::support::servers::stores;
+use crate::support::upstream;
 
 const DOLLAR: i64 = 1_000_000_000;
 
@@ -40,10 +42,11 @@ fn row(days: i64, model: &str, cost: Option<i64>) -> Record {
 /// A home whose ledger has these rows.
 async fn home(yaml: &str, rows: Vec<Record>) -> Home {
     let home = Home::new(yaml);
-    std::fs::create_dir_all(home.data()).expect("a directory");
-    let store = Sqlite::open(&home.database()).await.expect("a store");
+    let source = Source::File(home.config());
+    let settings = config::load(&source, &|_| None).expect("a configuration").settings;
+    let store = app::home(&settings.storage, Some(&home.data())).expect("a home").open().await.expect("a store");
     let records = rows.into_iter().map(Arc::new).collect();
-    store.append(&Batch { run: 1, number: 1, records }).await.expect("rows");
+    store.journal().append(&Batch { run: 1, number: 1, records }).await.expect("rows");
     store.close().await;
     home
 }
@@ -105,67 +108,74 @@ async fn a_spreadsheet_reads_back_what_the_report_says_and_runs_none_of_it() {
 
 #[tokio::test]
 async fn the_table_says_what_is_unknown_and_what_is_to_come() {
-    let mut rows: Vec<Record> = (0..20).map(|day| row(day, "m1", Some(DOLLAR))).collect();
-    rows.push(row(1, "new", None));
-    let home = home(YAML, rows).await;
-    let table = text(&stepwell(&home, &["usage", "--by", "model", "--since", "30d"]));
-    let line =
-        |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"));
-    assert!(line("new").contains("unknown") && !line("new").contains("$0"), "{table}");
-    assert!(line("total").contains("$20.00 + unknown"), "{table}");
-    assert!(table.contains(" so far, about $") && table.contains("mean of each weekday over 1"), "{table}");
-    let report: Value =
-        serde_json::from_str(&text(&stepwell(&home, &["usage", "--format", "json", "--team", "nobody"])))
-            .expect("json");
-    assert_eq!(report["forecast"]["expected_usd"], Value::Null);
-    assert!(
-        report["forecast"]["reason"].as_str().is_some_and(|reason| reason.starts_with("0 complete days")),
-        "{report}"
-    );
+    for storage in stores().await {
+        let mut rows: Vec<Record> = (0..20).map(|day| row(day, "m1", Some(DOLLAR))).collect();
+        rows.push(row(1, "new", None));
+        let home = home(&format!("{YAML}{storage}"), rows).await;
+        let table = text(&stepwell(&home, &["usage", "--by", "model", "--since", "30d"]));
+        let line = |start: &str| {
+            table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"))
+        };
+        assert!(line("new").contains("unknown") && !line("new").contains("$0"), "{table}");
+        assert!(line("total").contains("$20.00 + unknown"), "{table}");
+        assert!(table.contains(" so far, about $") && table.contains("mean of each weekday over 1"), "{table}");
+        let report: Value =
+            serde_json::from_str(&text(&stepwell(&home, &["usage", "--format", "json", "--team", "nobody"])))
+                .expect("json");
+        assert_eq!(report["forecast"]["expected_usd"], Value::Null);
+        assert!(
+            report["forecast"]["reason"].as_str().is_some_and(|reason| reason.starts_with("0 complete days")),
+            "{report}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn a_pipeline_stops_when_it_costs_more_than_it_may() {
-    let home = home(YAML, vec![row(0, "m1", Some(2 * DOLLAR)), row(0, "new", None)]).await;
-    for (arguments, code, said) in [
-        (&["--fail-over", "2"][..], 0, "1 more requests have no known price"),
-        (&["--fail-over", "1.999"][..], 1, "the known cost since 7d is $2, above --fail-over $1.999; 1 more"),
-        (&["--fail-over", "$5", "--fail-unpriced"][..], 1, "1 requests since 7d have no known price"),
-        (&["--fail-unpriced", "--team", "other"][..], 0, ""),
-        (&["--fail-over", "-1"][..], 2, "is not an amount in USD"),
-    ] {
-        let output = stepwell(&home, &[&["usage"][..], arguments].concat());
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
-        assert!(errors.contains(said), "{arguments:?}: {errors}");
-        assert_eq!(output.stdout.is_empty(), code == 2, "the report is there all the same");
+    for storage in stores().await {
+        let home = home(&format!("{YAML}{storage}"), vec![row(0, "m1", Some(2 * DOLLAR)), row(0, "new", None)]).await;
+        for (arguments, code, said) in [
+            (&["--fail-over", "2"][..], 0, "1 more requests have no known price"),
+            (&["--fail-over", "1.999"][..], 1, "the known cost since 7d is $2, above --fail-over $1.999; 1 more"),
+            (&["--fail-over", "$5", "--fail-unpriced"][..], 1, "1 requests since 7d have no known price"),
+            (&["--fail-unpriced", "--team", "other"][..], 0, ""),
+            (&["--fail-over", "-1"][..], 2, "is not an amount in USD"),
+        ] {
+            let output = stepwell(&home, &[&["usage"][..], arguments].concat());
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+            assert!(errors.contains(said), "{arguments:?}: {errors}");
+            assert_eq!(output.stdout.is_empty(), code == 2, "the report is there all the same");
+        }
     }
 }
 
 #[tokio::test]
 async fn budgets_show_what_is_left_and_when_it_ends() {
-    let home = home(YAML, (0..20).map(|day| row(day, "m1", Some(DOLLAR))).collect()).await;
-    let list: Value = serde_json::from_str(&text(&stepwell(&home, &["budgets", "--json"]))).expect("json");
-    let find = |scope: &str, name: &str, period: &str| {
-        let all = list["data"].as_array().expect("a list").iter();
-        let mut found = all.filter(|one| one["scope"] == scope && one["name"] == name && one["period"] == period);
-        found.next().cloned().unwrap_or_else(|| panic!("{scope} {name}: {list:#}"))
-    };
-    let total = find("total", "", "month");
-    let spent = total["spent_usd"].as_f64().expect("an amount");
-    assert_eq!(total["left_usd"].as_f64(), Some(5000.0 - spent));
-    assert_eq!((&total["held_usd"], &total["reaches_limit_on"]), (&Value::Null, &Value::Null));
-    assert!(total["expected_usd"].as_f64() >= Some(spent) && total["resets_at"].as_str().is_some(), "{total}");
-    assert_eq!(find("total", "", "day")["expected_usd"], Value::Null, "a day is over before it could be foretold");
-    let search = find("team", "search", "month");
-    assert_eq!(search["spent_usd"], total["spent_usd"]);
-    // What is used up on the third of a month is not yet on its first: then it is foretold.
-    let day = search["reaches_limit_on"].as_str().map(|day| day.parse::<jiff::civil::Date>().expect("a day"));
-    let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    assert!(day.is_some_and(|day| day >= today), "{search}");
-    assert_eq!(find("team", "idle", "month")["share"], 0.0);
-    let table = text(&stepwell(&home, &["budgets"]));
-    assert!(table.contains("search") && table.contains("GET /v1/budgets"), "{table}");
+    for storage in stores().await {
+        let home = home(&format!("{YAML}{storage}"), (0..20).map(|day| row(day, "m1", Some(DOLLAR))).collect()).await;
+        let list: Value = serde_json::from_str(&text(&stepwell(&home, &["budgets", "--json"]))).expect("json");
+        let find = |scope: &str, name: &str, period: &str| {
+            let all = list["data"].as_array().expect("a list").iter();
+            let mut found = all.filter(|one| one["scope"] == scope && one["name"] == name && one["period"] == period);
+            found.next().cloned().unwrap_or_else(|| panic!("{scope} {name}: {list:#}"))
+        };
+        let total = find("total", "", "month");
+        let spent = total["spent_usd"].as_f64().expect("an amount");
+        assert_eq!(total["left_usd"].as_f64(), Some(5000.0 - spent));
+        assert_eq!((&total["held_usd"], &total["reaches_limit_on"]), (&Value::Null, &Value::Null));
+        assert!(total["expected_usd"].as_f64() >= Some(spent) && total["resets_at"].as_str().is_some(), "{total}");
+        assert_eq!(find("total", "", "day")["expected_usd"], Value::Null, "a day is over before it could be foretold");
+        let search = find("team", "search", "month");
+        assert_eq!(search["spent_usd"], total["spent_usd"]);
+        // What is used up on the third of a month is not yet on its first: then it is foretold.
+        let day = search["reaches_limit_on"].as_str().map(|day| day.parse::<jiff::civil::Date>().expect("a day"));
+        let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        assert!(day.is_some_and(|day| day >= today), "{search}");
+        assert_eq!(find("team", "idle", "month")["share"], 0.0);
+        let table = text(&stepwell(&home, &["budgets"]));
+        assert!(table.contains("search") && table.contains("GET /v1/budgets"), "{table}");
+    }
 }
 
 #[tokio::test]
@@ -176,7 +186,7 @@ providers:
   one: { format: openai, base_url: '{0}', models: [ { id: m1, price: { input: 0, output: 100000 } } ] }
 cache: { enabled: false }
 ";
-    let app = app(yaml, &[&one]).await;
+    let app = crate::support::app(yaml, &[&one]).await;
     let [a, b] = [app.key(json!({"name": "a", "team": "x"})).await, app.key(json!({"name": "b", "team": "y"})).await];
     for key in [&a, &b] {
         assert_eq!(app.chat_as(key, &ask("hi")).await.0, 200);

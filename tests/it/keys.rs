@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::ask;
 use crate::support::process::{Home, until};
+use crate::support::servers::stores;
 use crate::support::{App, app, upstream};
 
 const ALWAYS: &str = "
@@ -32,37 +33,40 @@ fn text(key: &Value) -> String {
 
 #[tokio::test]
 async fn a_key_made_beside_a_running_server_opens_it_until_it_is_revoked() {
-    let one = upstream().await;
-    let app = app(ALWAYS, &[&one]).await;
-    let key = create(&app, &["--name", "search", "--tier", "team", "--expires", "90d"]);
-    let shown = text(&key);
-    assert!(shown.starts_with("sk-sw-") && shown.len() == 55, "{key}");
-    assert!(key["id"].as_str().is_some_and(|id| id.starts_with("key_")), "{key}");
-    assert_eq!((&key["name"], &key["tier"]), (&json!("search"), &json!("team")));
-    assert!(key["expires_at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{key}");
-    known(&app, &shown).await;
-    let body = ask("hi");
-    for header in ["authorization", "x-api-key", "api-key"] {
-        let value = if header == "authorization" { format!("Bearer {shown}") } else { shown.clone() };
-        let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header(header, value).json(&body);
-        assert_eq!(post.send().await.expect("an answer").status(), 200, "{header}");
-    }
-    let (_, headers, _) = app.chat_as(&shown, &body).await;
-    let row = app.get_as(&shown, &format!("/v1/requests/{}", headers["x-request-id"].to_str().expect("text"))).await.1;
-    assert_eq!((&row["key"], &row["tier"]), (&json!("search"), &json!("team")));
+    for storage in stores().await {
+        let one = upstream().await;
+        let app = app(&format!("{ALWAYS}{storage}"), &[&one]).await;
+        let key = create(&app, &["--name", "search", "--tier", "team", "--expires", "90d"]);
+        let shown = text(&key);
+        assert!(shown.starts_with("sk-sw-") && shown.len() == 55, "{key}");
+        assert!(key["id"].as_str().is_some_and(|id| id.starts_with("key_")), "{key}");
+        assert_eq!((&key["name"], &key["tier"]), (&json!("search"), &json!("team")));
+        assert!(key["expires_at"].as_str().is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()), "{key}");
+        known(&app, &shown).await;
+        let body = ask("hi");
+        for header in ["authorization", "x-api-key", "api-key"] {
+            let value = if header == "authorization" { format!("Bearer {shown}") } else { shown.clone() };
+            let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header(header, value).json(&body);
+            assert_eq!(post.send().await.expect("an answer").status(), 200, "{header}");
+        }
+        let (_, headers, _) = app.chat_as(&shown, &body).await;
+        let row =
+            app.get_as(&shown, &format!("/v1/requests/{}", headers["x-request-id"].to_str().expect("text"))).await.1;
+        assert_eq!((&row["key"], &row["tier"]), (&json!("search"), &json!("team")));
 
-    assert!(app.command(&["keys", "revoke", "search"]).status.success());
-    let revoked = Instant::now();
-    until("the key opens nothing", async || app.chat_as(&shown, &body).await.0 == 401).await;
-    assert!(revoked.elapsed() < Duration::from_secs(5));
-    let (_, headers, refused) = app.chat_as(&shown, &body).await;
-    assert_eq!(refused["error"]["code"], "invalid_api_key");
-    assert_eq!(refused["error"]["type"], "invalid_request_error");
-    assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("revoked")), "{refused}");
-    assert!(headers["www-authenticate"] == "Bearer" && headers["x-should-retry"] == "false");
-    let list = app.command(&["keys", "list"]);
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(list.contains("search") && list.contains("revoked") && !list.contains(&shown), "{list}");
+        assert!(app.command(&["keys", "revoke", "search"]).status.success());
+        let revoked = Instant::now();
+        until("the key opens nothing", async || app.chat_as(&shown, &body).await.0 == 401).await;
+        assert!(revoked.elapsed() < Duration::from_secs(5));
+        let (_, headers, refused) = app.chat_as(&shown, &body).await;
+        assert_eq!(refused["error"]["code"], "invalid_api_key");
+        assert_eq!(refused["error"]["type"], "invalid_request_error");
+        assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("revoked")), "{refused}");
+        assert!(headers["www-authenticate"] == "Bearer" && headers["x-should-retry"] == "false");
+        let list = app.command(&["keys", "list"]);
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert!(list.contains("search") && list.contains("revoked") && !list.contains(&shown), "{list}");
+    }
 }
 
 #[tokio::test]
@@ -94,78 +98,82 @@ async fn what_is_no_key_in_force_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_rotated_key_goes_on_for_the_overlap_only() {
-    let one = upstream().await;
-    let app = app(ALWAYS, &[&one]).await;
-    let old = text(&create(&app, &["--name", "a"]));
-    let rotated = app.command(&["keys", "rotate", "a", "--json"]);
-    let new = text(&serde_json::from_slice(&rotated.stdout).expect("json"));
-    assert_ne!(old, new);
-    known(&app, &new).await;
-    known(&app, &old).await;
-    let rotated = app.command(&["keys", "rotate", "a", "--overlap", "0", "--json"]);
-    let newest = text(&serde_json::from_slice(&rotated.stdout).expect("json"));
-    until("both old ones are refused", async || {
-        app.get_as(&old, "/v1/models").await.0 == 401 && app.get_as(&new, "/v1/models").await.0 == 401
-    })
-    .await;
-    known(&app, &newest).await;
+    for storage in stores().await {
+        let one = upstream().await;
+        let app = app(&format!("{ALWAYS}{storage}"), &[&one]).await;
+        let old = text(&create(&app, &["--name", "a"]));
+        let rotated = app.command(&["keys", "rotate", "a", "--json"]);
+        let new = text(&serde_json::from_slice(&rotated.stdout).expect("json"));
+        assert_ne!(old, new);
+        known(&app, &new).await;
+        known(&app, &old).await;
+        let rotated = app.command(&["keys", "rotate", "a", "--overlap", "0", "--json"]);
+        let newest = text(&serde_json::from_slice(&rotated.stdout).expect("json"));
+        until("both old ones are refused", async || {
+            app.get_as(&old, "/v1/models").await.0 == 401 && app.get_as(&new, "/v1/models").await.0 == 401
+        })
+        .await;
+        known(&app, &newest).await;
+    }
 }
 
 #[tokio::test]
 async fn members_see_their_own_operators_all_and_only_admins_make_keys() {
-    let one = upstream().await;
-    let app = app(ALWAYS, &[&one]).await;
-    let [a, b] =
-        ["a", "b"].map(|name| text(&create(&app, &["--name", name, "--team", "t", "--tag", "x", "--tag", name])));
-    let operator = text(&create(&app, &["--name", "ops", "--role", "operator"]));
-    let admin = text(&create(&app, &["--name", "root", "--role", "admin"]));
-    known(&app, &admin).await;
-    let mut ids = Vec::new();
-    for key in [&a, &b, &b] {
-        let (status, headers, body) = app.chat_as(key, &ask("hi")).await;
-        assert_eq!(status, 200, "{body}");
-        ids.push(headers["x-request-id"].to_str().expect("text").to_owned());
-    }
-    let requests = async |key: &str, path: &str| app.get_as(key, path).await.1["total"]["requests"].clone();
-    assert_eq!(requests(&a, "/v1/usage").await, 1);
-    assert_eq!(requests(&b, "/v1/usage?group_by=key").await, 2);
-    assert_eq!(requests(&b, "/v1/usage?key=a").await, 2, "whatever a member asks");
-    assert_eq!(requests(&operator, "/v1/usage").await, 3);
-    assert_eq!(requests(&operator, "/v1/usage?key=a").await, 1);
-    let listed = async |key: &str| app.get_as(key, "/v1/requests").await.1["data"].as_array().map(Vec::len);
-    assert_eq!((listed(&a).await, listed(&operator).await), (Some(1), Some(3)));
-    assert_eq!(app.get_as(&a, &format!("/v1/requests/{}", ids[1])).await.0, 404, "another one's request");
-    assert_eq!(app.get_as(&b, &format!("/v1/requests/{}", ids[1])).await.0, 200);
+    for storage in stores().await {
+        let one = upstream().await;
+        let app = app(&format!("{ALWAYS}{storage}"), &[&one]).await;
+        let [a, b] =
+            ["a", "b"].map(|name| text(&create(&app, &["--name", name, "--team", "t", "--tag", "x", "--tag", name])));
+        let operator = text(&create(&app, &["--name", "ops", "--role", "operator"]));
+        let admin = text(&create(&app, &["--name", "root", "--role", "admin"]));
+        known(&app, &admin).await;
+        let mut ids = Vec::new();
+        for key in [&a, &b, &b] {
+            let (status, headers, body) = app.chat_as(key, &ask("hi")).await;
+            assert_eq!(status, 200, "{body}");
+            ids.push(headers["x-request-id"].to_str().expect("text").to_owned());
+        }
+        let requests = async |key: &str, path: &str| app.get_as(key, path).await.1["total"]["requests"].clone();
+        assert_eq!(requests(&a, "/v1/usage").await, 1);
+        assert_eq!(requests(&b, "/v1/usage?group_by=key").await, 2);
+        assert_eq!(requests(&b, "/v1/usage?key=a").await, 2, "whatever a member asks");
+        assert_eq!(requests(&operator, "/v1/usage").await, 3);
+        assert_eq!(requests(&operator, "/v1/usage?key=a").await, 1);
+        let listed = async |key: &str| app.get_as(key, "/v1/requests").await.1["data"].as_array().map(Vec::len);
+        assert_eq!((listed(&a).await, listed(&operator).await), (Some(1), Some(3)));
+        assert_eq!(app.get_as(&a, &format!("/v1/requests/{}", ids[1])).await.0, 404, "another one's request");
+        assert_eq!(app.get_as(&b, &format!("/v1/requests/{}", ids[1])).await.0, 200);
 
-    // By team, and by tag, where a row with two tags stands in both groups and once in the total.
-    let (_, report) = app.get_as(&operator, "/v1/usage?group_by=team,tag").await;
-    let rows: Vec<_> = report["rows"]
-        .as_array()
-        .expect("rows")
-        .iter()
-        .map(|row| (row["tag"].clone(), row["requests"].clone()))
-        .collect();
-    for row in [(json!("x"), json!(3)), (json!("a"), json!(1)), (json!("b"), json!(2))] {
-        assert!(rows.contains(&row), "{report}");
-    }
-    assert_eq!(report["total"]["requests"], 3);
-    assert!(report["rows"].as_array().expect("rows").iter().all(|row| row["team"] == "t"), "{report}");
+        // By team, and by tag, where a row with two tags stands in both groups and once in the total.
+        let (_, report) = app.get_as(&operator, "/v1/usage?group_by=team,tag").await;
+        let rows: Vec<_> = report["rows"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .map(|row| (row["tag"].clone(), row["requests"].clone()))
+            .collect();
+        for row in [(json!("x"), json!(3)), (json!("a"), json!(1)), (json!("b"), json!(2))] {
+            assert!(rows.contains(&row), "{report}");
+        }
+        assert_eq!(report["total"]["requests"], 3);
+        assert!(report["rows"].as_array().expect("rows").iter().all(|row| row["team"] == "t"), "{report}");
 
-    for (key, path, status) in [
-        (&a, "/gateway/status", 403),
-        (&operator, "/gateway/status", 200),
-        (&a, "/v1/keys", 403),
-        (&operator, "/v1/keys", 403),
-        (&admin, "/v1/keys", 200),
-    ] {
-        assert_eq!(app.get_as(key, path).await.0, status, "{path}");
-    }
-    for path in ["/health", "/health/live", "/health/ready", "/livez", "/metrics"] {
-        assert_eq!(
-            app.client.get(format!("{}{path}", app.url)).send().await.expect("an answer").status(),
-            200,
-            "{path}"
-        );
+        for (key, path, status) in [
+            (&a, "/gateway/status", 403),
+            (&operator, "/gateway/status", 200),
+            (&a, "/v1/keys", 403),
+            (&operator, "/v1/keys", 403),
+            (&admin, "/v1/keys", 200),
+        ] {
+            assert_eq!(app.get_as(key, path).await.0, status, "{path}");
+        }
+        for path in ["/health", "/health/live", "/health/ready", "/livez", "/metrics"] {
+            assert_eq!(
+                app.client.get(format!("{}{path}", app.url)).send().await.expect("an answer").status(),
+                200,
+                "{path}"
+            );
+        }
     }
 }
 

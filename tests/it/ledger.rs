@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::app::ask;
+use crate::support::servers::stores;
 use crate::support::upstream::{chat, status};
 use crate::support::{app, upstream};
 
@@ -22,87 +23,93 @@ fn at(provider: &str, prompt: &str) -> Value {
 
 #[tokio::test]
 async fn a_row_is_there_at_once_with_decision_attempts_tokens_and_cost() {
-    let (one, two) = (upstream().await, upstream().await);
-    let app = app(TWO, &[&one, &two]).await;
-    one.then(status(500));
-    let (_, headers, _) = app.chat(&ask("Explain tides")).await;
-    let row = app.row(&headers).await;
-    assert_eq!(row["id"], headers["x-request-id"].to_str().expect("text"));
-    for (member, value) in [
-        ("status", json!("completed")),
-        ("http_status", json!(200)),
-        ("task", json!("general")),
-        ("strategy", json!("priority")),
-        ("provider", json!("two")),
-        ("model", json!("m2")),
-        ("asked_model", json!("auto")),
-        ("prompt_tokens", json!(10)),
-        ("completion_tokens", json!(3)),
-        ("cost_usd", Value::Null),
-        ("demo", json!(false)),
-    ] {
-        assert_eq!(row[member], value, "{member}: {row}");
+    for storage in stores().await {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(&format!("{TWO}{storage}"), &[&one, &two]).await;
+        one.then(status(500));
+        let (_, headers, _) = app.chat(&ask("Explain tides")).await;
+        let row = app.row(&headers).await;
+        assert_eq!(row["id"], headers["x-request-id"].to_str().expect("text"));
+        for (member, value) in [
+            ("status", json!("completed")),
+            ("http_status", json!(200)),
+            ("task", json!("general")),
+            ("strategy", json!("priority")),
+            ("provider", json!("two")),
+            ("model", json!("m2")),
+            ("asked_model", json!("auto")),
+            ("prompt_tokens", json!(10)),
+            ("completion_tokens", json!(3)),
+            ("cost_usd", Value::Null),
+            ("demo", json!(false)),
+        ] {
+            assert_eq!(row[member], value, "{member}: {row}");
+        }
+        assert_eq!(row["attempts"][0]["kind"], "server_error");
+        assert!(row["decision"]["candidates"].as_array().is_some_and(|candidates| candidates.len() >= 3), "{row}");
+        let missing = app.client.get(format!("{}/v1/requests/req_nothing", app.url)).send().await.expect("an answer");
+        assert_eq!(missing.status(), 404);
     }
-    assert_eq!(row["attempts"][0]["kind"], "server_error");
-    assert!(row["decision"]["candidates"].as_array().is_some_and(|candidates| candidates.len() >= 3), "{row}");
-    let missing = app.client.get(format!("{}/v1/requests/req_nothing", app.url)).send().await.expect("an answer");
-    assert_eq!(missing.status(), 404);
 }
 
 #[tokio::test]
 async fn the_report_adds_up_by_every_column_and_survives_a_restart() {
-    let (one, two) = (upstream().await, upstream().await);
-    let app = app(TWO, &[&one, &two]).await;
-    for prompt in ["a", "b", "b"] {
-        app.chat(&at("one", prompt)).await;
+    for storage in stores().await {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(&format!("{TWO}{storage}"), &[&one, &two]).await;
+        for prompt in ["a", "b", "b"] {
+            app.chat(&at("one", prompt)).await;
+        }
+        app.chat(&at("two", "c")).await;
+        one.then(status(400));
+        app.chat(&at("one", "d")).await;
+        app.chat(&at("demo", "e")).await;
+        let app = app.restart().await;
+        let report = app.get("/v1/usage?group_by=provider,model").await;
+        let total = &report["total"];
+        assert_eq!(
+            (total["requests"].as_u64(), total["errors"].as_u64(), total["cache_hits"].as_u64()),
+            (Some(5), Some(1), Some(1)),
+            "{report}"
+        );
+        assert_eq!(total["unpriced_requests"], 1, "two has no price: {report}");
+        // Two paid answers at $0.000016; the hit saved one.
+        assert_eq!(
+            (total["cost_usd"].as_f64(), total["saved_by_cache_usd"].as_f64()),
+            (Some(0.000032), Some(0.000016)),
+            "{report}"
+        );
+        let rows = report["rows"].as_array().expect("rows");
+        let row = |provider: &str| {
+            rows.iter().find(|row| row["provider"] == provider).unwrap_or_else(|| panic!("{provider}: {report}"))
+        };
+        assert_eq!(row("one")["requests"], 4);
+        assert!(row("two")["cost_usd"].is_null(), "unknown is not zero: {report}");
+        assert_eq!(row("demo")["demo"], true);
+        for by in ["provider", "task", "status", "strategy", "day", "hour", "key", "model,status"] {
+            let report = app.get(&format!("/v1/usage?group_by={by}")).await;
+            let real = report["rows"].as_array().expect("rows").iter().filter(|row| row["demo"] != true);
+            assert_eq!(real.filter_map(|row| row["requests"].as_u64()).sum::<u64>(), 5, "{by}: {report}");
+        }
+        let csv = app.client.get(format!("{}/v1/usage?format=csv", app.url)).send().await.expect("an answer");
+        assert!(csv.headers()["content-type"].to_str().expect("text").starts_with("text/csv"));
+        let text = csv.text().await.expect("text");
+        assert!(text.starts_with("provider,model,"), "{text}");
     }
-    app.chat(&at("two", "c")).await;
-    one.then(status(400));
-    app.chat(&at("one", "d")).await;
-    app.chat(&at("demo", "e")).await;
-    let app = app.restart().await;
-    let report = app.get("/v1/usage?group_by=provider,model").await;
-    let total = &report["total"];
-    assert_eq!(
-        (total["requests"].as_u64(), total["errors"].as_u64(), total["cache_hits"].as_u64()),
-        (Some(5), Some(1), Some(1)),
-        "{report}"
-    );
-    assert_eq!(total["unpriced_requests"], 1, "two has no price: {report}");
-    // Two paid answers at $0.000016; the hit saved one.
-    assert_eq!(
-        (total["cost_usd"].as_f64(), total["saved_by_cache_usd"].as_f64()),
-        (Some(0.000032), Some(0.000016)),
-        "{report}"
-    );
-    let rows = report["rows"].as_array().expect("rows");
-    let row = |provider: &str| {
-        rows.iter().find(|row| row["provider"] == provider).unwrap_or_else(|| panic!("{provider}: {report}"))
-    };
-    assert_eq!(row("one")["requests"], 4);
-    assert!(row("two")["cost_usd"].is_null(), "unknown is not zero: {report}");
-    assert_eq!(row("demo")["demo"], true);
-    for by in ["provider", "task", "status", "strategy", "day", "hour", "key", "model,status"] {
-        let report = app.get(&format!("/v1/usage?group_by={by}")).await;
-        let real = report["rows"].as_array().expect("rows").iter().filter(|row| row["demo"] != true);
-        assert_eq!(real.filter_map(|row| row["requests"].as_u64()).sum::<u64>(), 5, "{by}: {report}");
-    }
-    let csv = app.client.get(format!("{}/v1/usage?format=csv", app.url)).send().await.expect("an answer");
-    assert!(csv.headers()["content-type"].to_str().expect("text").starts_with("text/csv"));
-    let text = csv.text().await.expect("text");
-    assert!(text.starts_with("provider,model,"), "{text}");
 }
 
 #[tokio::test]
 async fn what_the_traffic_would_have_cost_elsewhere() {
-    let (one, two) = (upstream().await, upstream().await);
-    let app = app(TWO, &[&one, &two]).await;
-    app.chat(&at("one", "a")).await;
-    let compared = app.get("/v1/usage/compare?since=1h").await;
-    let rows = compared["rows"].as_array().expect("rows");
-    let own = rows.iter().find(|row| row["provider"] == "one").expect("the model itself");
-    assert_eq!(own["cost_usd"], json!(0.000016), "{compared}");
-    assert!(rows.iter().all(|row| row["provider"] != "two"), "no price, no comparison: {compared}");
+    for storage in stores().await {
+        let (one, two) = (upstream().await, upstream().await);
+        let app = app(&format!("{TWO}{storage}"), &[&one, &two]).await;
+        app.chat(&at("one", "a")).await;
+        let compared = app.get("/v1/usage/compare?since=1h").await;
+        let rows = compared["rows"].as_array().expect("rows");
+        let own = rows.iter().find(|row| row["provider"] == "one").expect("the model itself");
+        assert_eq!(own["cost_usd"], json!(0.000016), "{compared}");
+        assert!(rows.iter().all(|row| row["provider"] != "two"), "no price, no comparison: {compared}");
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ mod limits;
 mod observe;
 mod openapi;
 mod operations;
+mod postgres;
 mod recall;
 mod routing;
 mod sagas;

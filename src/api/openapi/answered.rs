@@ -260,6 +260,8 @@ pub struct Health {
     usable_targets: u64,
     targets: u64,
     configuration: AnyObject,
+    /// Whether the database of rows and keys answered when it was last asked: `ok` or `unreachable`.
+    store: AnyObject,
     ledger: AnyObject,
     /// The store that all replicas share; null without one.
     shared: Option<AnyObject>,

@@ -3,8 +3,7 @@
 //! The sums trail the requests: `usage_state.summed_seq` says how far they reach, and a report adds the few requests
 //! beyond one by one, in the same read transaction. So a report is exact at any moment, saving a small batch costs
 //! nothing extra, and sums are written for hundreds or thousands of requests at a time: from memory together with a large
-//! batch, else by reading rows back. A period that begins or ends inside an hour
-//! reads that hour's requests; whole days come from the sums per day.
+//! batch, else by reading rows back.
 //!
 //! A change of the cells' encoding comes with a migration that empties `usage_cell` and sets `summed_seq` to 0: the next
 //! writes bring the sums back.
@@ -15,14 +14,12 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Connection, Row as _, SqliteConnection};
 
-use super::rows::{SUMMED, summand};
 use crate::ledger::cell::{Cell, Facts, Labels};
 use crate::ledger::record::Record;
 use crate::ledger::report::{Group, Grouping};
-use crate::ledger::usage::{DAY_MS, Dimension, HOUR_MS, UsageQuery, floor};
-
-/// Beyond every calendar, and far enough from the integers' ends to be rounded: "no limit".
-const FOREVER_MS: i64 = 100_000_000 * DAY_MS;
+use crate::ledger::usage::UsageQuery;
+use crate::store::rows::{Columns, LeftToRight, SUMMED, summand};
+use crate::store::sums::{Cells, FOREVER_MS, Sources, decode, group_period};
 
 struct State {
     summed_seq: i64,
@@ -55,16 +52,16 @@ pub async fn catch_up(connection: &mut SqliteConnection, allowed: i64, stride: i
 async fn sum(connection: &mut SqliteConnection, stride: i64) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut last = state(&mut transaction).await?.summed_seq;
-    let mut cells: HashMap<(i64, i64, Labels), Cell> = HashMap::new();
+    let mut cells = Cells::default();
     let mut count = 0;
     {
-        let sql = AssertSqlSafe(format!("{SUMMED} WHERE seq > ? ORDER BY seq LIMIT ?"));
+        let sql = AssertSqlSafe(format!("SELECT seq, {SUMMED} FROM request WHERE seq > ? ORDER BY seq LIMIT ?"));
         let mut requests = sqlx::query(sql).bind(last).bind(stride).fetch(&mut *transaction);
         while let Some(request) = requests.try_next().await? {
-            let (seq, started, labels, facts) = summand(&request)?;
-            for step in [HOUR_MS, DAY_MS] {
-                cells.entry((step, floor(started, step), labels.clone())).or_default().add(&facts);
-            }
+            let mut columns = LeftToRight::of(&request);
+            let seq = columns.moment()?;
+            let (started, labels, facts) = summand(&mut columns)?;
+            cells.add(started, &labels, &facts);
             (last, count) = (seq, count + 1);
         }
     }
@@ -89,26 +86,18 @@ pub async fn reach(connection: &mut SqliteConnection) -> Result<Reach, sqlx::Err
 
 /// Sums requests that were inserted in this transaction, when all before them are summed.
 pub async fn sum_records(connection: &mut SqliteConnection, records: &[Arc<Record>]) -> Result<(), sqlx::Error> {
-    let mut cells: HashMap<(i64, i64, Labels), Cell> = HashMap::new();
+    let mut cells = Cells::default();
     for record in records {
-        let (labels, facts) = (Labels::of(record), Facts::of(record));
-        for step in [HOUR_MS, DAY_MS] {
-            let key = (step, floor(record.started_unix_ms, step), labels.clone());
-            cells.entry(key).or_default().add(&facts);
-        }
+        cells.add(record.started_unix_ms, &Labels::of(record), &Facts::of(record));
     }
     let last: i64 = sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM request").fetch_one(&mut *connection).await?;
     write(connection, cells, last).await
 }
 
 /// Adds cells to the sums, which then reach up to `last`.
-async fn write(
-    connection: &mut SqliteConnection,
-    cells: HashMap<(i64, i64, Labels), Cell>,
-    last: i64,
-) -> Result<(), sqlx::Error> {
+async fn write(connection: &mut SqliteConnection, cells: Cells, last: i64) -> Result<(), sqlx::Error> {
     let mut known = HashMap::new();
-    for ((step, start, labels), cell) in cells {
+    for ((step, start, labels), cell) in cells.into_map() {
         let label = match known.get(&labels) {
             Some(label) => *label,
             None => {
@@ -168,10 +157,6 @@ async fn add(connection: &mut SqliteConnection, at: (i64, i64, i64), mut cell: C
     Ok(())
 }
 
-fn decode(bytes: &[u8]) -> Result<Cell, sqlx::Error> {
-    Cell::decode(bytes).ok_or_else(|| sqlx::Error::Decode("a sum in `usage_cell` is unreadable; rebuild them".into()))
-}
-
 /// Forgets all sums that can be made again.
 pub async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let kept_since_ms = state(connection).await?.kept_since_ms;
@@ -214,64 +199,19 @@ pub async fn purge(connection: &mut SqliteConnection, before_ms: i64, stride: i6
     }
 }
 
-/// Where a period's figures come from. Half-open intervals; empty ones do no harm.
-#[derive(Debug, PartialEq)]
-struct Sources {
-    requests: [(i64, i64); 2],
-    hours: [(i64, i64); 2],
-    days: (i64, i64),
-}
-
-impl Sources {
-    fn of(since: i64, until: i64, by_hour: bool) -> Self {
-        let (hour_since, hour_until) = (ceiling(since, HOUR_MS), floor(until, HOUR_MS));
-        let none = (0, 0);
-        if hour_since >= hour_until {
-            return Self { requests: [(since, until), none], hours: [none, none], days: none };
-        }
-        let requests = [(since, hour_since), (hour_until, until)];
-        let (day_since, day_until) = (ceiling(hour_since, DAY_MS), floor(hour_until, DAY_MS));
-        if by_hour || day_since >= day_until {
-            return Self { requests, hours: [(hour_since, hour_until), none], days: none };
-        }
-        Self { requests, hours: [(hour_since, day_since), (day_until, hour_until)], days: (day_since, day_until) }
-    }
-}
-
-fn ceiling(unix_ms: i64, step_ms: i64) -> i64 {
-    floor(unix_ms + step_ms - 1, step_ms)
-}
-
 /// The groups of a report, from one consistent view of the file.
 pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Result<Vec<Group>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let State { summed_seq, kept_since_ms } = state(&mut transaction).await?;
     let latest: Option<i64> =
         sqlx::query_scalar("SELECT max(started_unix_ms) FROM request").fetch_one(&mut *transaction).await?;
-    let mut since = query.since_ms.unwrap_or(-FOREVER_MS).clamp(-FOREVER_MS, FOREVER_MS);
-    let mut until = query.until_ms.unwrap_or(FOREVER_MS).clamp(-FOREVER_MS, FOREVER_MS);
-    let known_since = kept_since_ms.unwrap_or(-FOREVER_MS).max(latest.map_or(-FOREVER_MS, |latest| latest + 1));
-    if until >= known_since {
-        // Nothing is later: the last hour counts as a whole.
-        until = FOREVER_MS;
-    }
-    if let Some(kept_since_ms) = kept_since_ms {
-        // What was purged is known by the hour only.
-        if since < kept_since_ms {
-            since = floor(since, HOUR_MS);
-        }
-        if until < kept_since_ms {
-            until = ceiling(until, HOUR_MS);
-        }
-    }
-    let sources = Sources::of(since, until, query.by_hour());
+    let sources = Sources::of(query, kept_since_ms, latest);
     let mut grouping = Grouping::new(&query.group_by);
 
-    let [hours, more_hours] = sources.hours.map(|interval| (HOUR_MS, interval));
     let labels = labels(&mut transaction).await?;
     let unlabelled = Labels::default();
     let mut slots = HashMap::new();
-    for (step, (from, to)) in [hours, more_hours, (DAY_MS, sources.days)] {
+    for (step, (from, to)) in sources.sums() {
         let mut cells =
             sqlx::query("SELECT start, label, cell FROM usage_cell WHERE step_ms = ? AND start >= ? AND start < ?")
                 .bind(step)
@@ -284,7 +224,7 @@ pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Res
             if !query.shows(words) {
                 continue;
             }
-            let slot = *slots.entry((label, period(query, start))).or_insert_with(|| grouping.slot(start, words));
+            let slot = *slots.entry((label, group_period(query, start))).or_insert_with(|| grouping.slot(start, words));
             grouping.cell(slot).merge(&decode(row.try_get(2)?)?);
         }
     }
@@ -293,28 +233,17 @@ pub async fn usage(connection: &mut SqliteConnection, query: &UsageQuery) -> Res
     let edge = "WHERE started_unix_ms >= ? AND started_unix_ms < ? AND seq <= ?";
     // The unary plus keeps SQLite from the index on time: the few latest requests are next to each other.
     let tail = "WHERE +started_unix_ms >= ? AND +started_unix_ms < ? AND seq > ?";
-    for (condition, (from, to)) in [(edge, begin), (edge, end), (tail, (since, until))] {
-        let sql = AssertSqlSafe(format!("{SUMMED} {condition}"));
+    for (condition, (from, to)) in [(edge, begin), (edge, end), (tail, sources.whole)] {
+        let sql = AssertSqlSafe(format!("SELECT {SUMMED} FROM request {condition}"));
         let mut requests = sqlx::query(sql).bind(from).bind(to).bind(summed_seq).fetch(&mut *transaction);
         while let Some(request) = requests.try_next().await? {
-            let (_, started, labels, facts) = summand(&request)?;
+            let (started, labels, facts) = summand(&mut LeftToRight::of(&request))?;
             if query.shows(&labels) {
                 grouping.add(started, &labels, &facts);
             }
         }
     }
     Ok(grouping.into_groups())
-}
-
-/// Distinguishes sums of one label that go to different groups.
-fn period(query: &UsageQuery, start: i64) -> i64 {
-    if query.by_hour() {
-        start
-    } else if query.group_by.contains(&Dimension::Day) {
-        floor(start, DAY_MS)
-    } else {
-        0
-    }
 }
 
 async fn labels(connection: &mut SqliteConnection) -> Result<HashMap<i64, Labels>, sqlx::Error> {
@@ -340,31 +269,4 @@ async fn labels(connection: &mut SqliteConnection) -> Result<HashMap<i64, Labels
             Ok((row.try_get(0)?, labels))
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_days_come_from_days_and_edges_from_requests() {
-        let (minute, day) = (60_000, 20_000 * DAY_MS);
-        let sources = Sources::of(day - HOUR_MS - minute, day + 2 * DAY_MS + HOUR_MS + minute, false);
-        assert_eq!(
-            sources.requests,
-            [
-                (day - HOUR_MS - minute, day - HOUR_MS),
-                (day + 2 * DAY_MS + HOUR_MS, day + 2 * DAY_MS + HOUR_MS + minute)
-            ]
-        );
-        assert_eq!(sources.hours, [(day - HOUR_MS, day), (day + 2 * DAY_MS, day + 2 * DAY_MS + HOUR_MS)]);
-        assert_eq!(sources.days, (day, day + 2 * DAY_MS));
-    }
-
-    #[test]
-    fn a_period_inside_an_hour_reads_requests_only() {
-        let sources = Sources::of(DAY_MS + 5, DAY_MS + HOUR_MS - 5, false);
-        assert_eq!(sources.requests[0], (DAY_MS + 5, DAY_MS + HOUR_MS - 5));
-        assert_eq!((sources.hours, sources.days), ([(0, 0), (0, 0)], (0, 0)));
-    }
 }

@@ -1,15 +1,13 @@
 //! Requests in and out of the table `request`.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{ColumnIndex, Connection, Decode, QueryBuilder, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{Connection, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::projection;
-use crate::ledger::cell::{Facts, Labels};
 use crate::ledger::journal::{Batch, Cursor, Filter};
-use crate::ledger::record::{CacheUse, Record, Status};
-use crate::ledger::row::{Row, tags};
-use crate::ledger::usage::rfc3339;
+use crate::ledger::record::Record;
+use crate::ledger::row::Row;
 use crate::money::NanoUsd;
+use crate::store::rows::{LeftToRight, attempts, confidence, integer, row, shown};
 
 /// Rows of one INSERT. Bounds how long the runtime's thread is busy turning decisions into JSON before it yields.
 const PER_STATEMENT: usize = 50;
@@ -21,25 +19,6 @@ const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, team, tier,
 
 /// Rows of a batch from which summing them with it is worth a few more statements.
 const SUM_AT_ONCE: usize = 256;
-
-/// The columns of a [`Row`], in the order of [`row`].
-macro_rules! shown {
-    ($decision:literal) => {
-        concat!(
-            "SELECT id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, task_confidence, \
-             strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
-             reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, \
-             first_token_ms, total_ms, reason, attempts, trace_id, guards, ",
-            $decision,
-            " FROM request "
-        )
-    };
-}
-
-/// The columns that sums are made of, in the order of [`summand`].
-pub const SUMMED: &str = "SELECT seq, started_unix_ms, provider, model, task, key, team, tier, tags, strategy, status, demo, cache, failovers, \
-     prompt_tokens, completion_tokens, cached_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, \
-     saved_by_routing_nano_usd, first_token_ms, total_ms FROM request ";
 
 /// Saves a batch whole or not at all; one that was saved before is left alone.
 pub async fn save(connection: &mut SqliteConnection, batch: &Batch) -> Result<(), sqlx::Error> {
@@ -73,10 +52,7 @@ pub async fn save(connection: &mut SqliteConnection, batch: &Batch) -> Result<()
 
 fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, record: &Record) {
     let money = |amount: Option<NanoUsd>| amount.map(|amount| amount.0);
-    let attempts = serde_json::to_string(&record.attempts).unwrap_or_else(|_| "[]".to_owned());
     let decision = record.decision.as_ref().map(|decision| decision.json());
-    // SQLite keeps NaN as NULL, which the column refuses; a row must never be refused for that.
-    let confidence = if record.task_confidence.is_nan() { 0.0 } else { record.task_confidence };
     values
         .push_bind(record.id.to_string())
         .push_bind(record.started_unix_ms)
@@ -90,7 +66,7 @@ fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, r
         .push_bind(record.http_status)
         .push_bind(record.error.clone())
         .push_bind(record.task.to_string())
-        .push_bind(confidence)
+        .push_bind(confidence(record))
         .push_bind(record.strategy)
         .push_bind(record.provider.to_string())
         .push_bind(record.model.clone())
@@ -108,7 +84,7 @@ fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, r
         .push_bind(record.first_token_ms.map(integer))
         .push_bind(integer(record.total_ms))
         .push_bind(record.reason.clone())
-        .push_bind(attempts)
+        .push_bind(attempts(record))
         .push_bind(record.trace.as_ref().map(|trace| trace.id.to_string()))
         .push_bind(Some(record.guards.clone()).filter(|guards| !guards.is_empty()))
         .push_bind(decision);
@@ -120,7 +96,7 @@ pub async fn find(connection: &mut SqliteConnection, id: &str) -> Result<Option<
         .bind(id.to_owned())
         .fetch_optional(connection)
         .await?;
-    found.as_ref().map(row).transpose()
+    found.as_ref().map(|found| row(LeftToRight::of(found))).transpose()
 }
 
 /// Newest first.
@@ -152,124 +128,6 @@ pub async fn recent(
         }
     }
     query.push(" ORDER BY started_unix_ms DESC, id DESC LIMIT ").push_bind(integer(limit as u64));
-    query.build().fetch_all(connection).await?.iter().map(row).collect()
-}
-
-fn row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
-    let mut columns = Columns { row, next: 0 };
-    let id = columns.take()?;
-    let started_unix_ms = columns.take()?;
-    Ok(Row {
-        id,
-        started_unix_ms,
-        started: rfc3339(started_unix_ms),
-        key: columns.take()?,
-        team: columns.take()?,
-        tier: columns.take()?,
-        tags: tags(columns.take()?),
-        asked_model: columns.take()?,
-        stream: columns.take()?,
-        status: columns.status()?,
-        http_status: columns.take()?,
-        error: columns.take()?,
-        task: columns.take()?,
-        task_confidence: columns.take()?,
-        strategy: columns.take()?,
-        provider: columns.take()?,
-        model: columns.take()?,
-        demo: columns.take()?,
-        cache: columns.cache()?,
-        failovers: columns.take()?,
-        prompt_tokens: columns.count()?,
-        completion_tokens: columns.count()?,
-        cached_tokens: columns.count()?,
-        reasoning_tokens: columns.count()?,
-        estimated_usage: columns.take()?,
-        cost_usd: columns.money()?,
-        saved_by_cache_usd: columns.money()?,
-        saved_by_routing_usd: columns.money()?,
-        first_token_ms: columns.take::<Option<i64>>()?.map(|number| number.max(0) as u64),
-        total_ms: columns.count()?,
-        reason: columns.take()?,
-        attempts: serde_json::from_str(columns.take()?).unwrap_or_default(),
-        trace_id: columns.take()?,
-        guards: columns.take()?,
-        decision: columns
-            .take::<Option<String>>()?
-            .and_then(|json| serde_json::value::RawValue::from_string(json).ok()),
-    })
-}
-
-/// One row for the sums: its number, its start, its labels, what it adds.
-pub fn summand(row: &SqliteRow) -> Result<(i64, i64, Labels, Facts), sqlx::Error> {
-    let mut columns = Columns { row, next: 0 };
-    let (seq, started_unix_ms) = (columns.take()?, columns.take()?);
-    let mut labels = Labels {
-        provider: columns.take()?,
-        model: columns.take()?,
-        task: columns.take()?,
-        key: columns.take::<Option<String>>()?.unwrap_or_default(),
-        team: columns.take::<Option<String>>()?.unwrap_or_default(),
-        tier: columns.take::<Option<String>>()?.unwrap_or_default(),
-        tags: columns.take()?,
-        strategy: columns.take()?,
-        ..Labels::default()
-    };
-    let status = columns.status()?;
-    labels.status = status.as_str().to_owned();
-    labels.demo = columns.take()?;
-    let facts = Facts {
-        status,
-        cache: columns.cache()?,
-        failovers: columns.count()?,
-        prompt_tokens: columns.count()?,
-        completion_tokens: columns.count()?,
-        cached_tokens: columns.count()?,
-        estimated_usage: columns.take()?,
-        cost: columns.money()?,
-        saved_by_cache: columns.money()?,
-        saved_by_routing: columns.money()?,
-        first_token_ms: columns.take::<Option<i64>>()?.map(|number| number.max(0) as u64),
-        total_ms: columns.count()?,
-    };
-    Ok((seq, started_unix_ms, labels, facts))
-}
-
-/// Reads a row's columns from left to right.
-struct Columns<'r> {
-    row: &'r SqliteRow,
-    next: usize,
-}
-
-impl<'r> Columns<'r> {
-    fn take<T: Decode<'r, Sqlite> + Type<Sqlite>>(&mut self) -> Result<T, sqlx::Error>
-    where
-        usize: ColumnIndex<SqliteRow>,
-    {
-        self.next += 1;
-        self.row.try_get(self.next - 1)
-    }
-
-    fn count(&mut self) -> Result<u64, sqlx::Error> {
-        self.take::<i64>().map(|number| number.max(0) as u64)
-    }
-
-    fn money(&mut self) -> Result<Option<NanoUsd>, sqlx::Error> {
-        self.take::<Option<i64>>().map(|amount| amount.map(NanoUsd))
-    }
-
-    fn status(&mut self) -> Result<Status, sqlx::Error> {
-        let word: &str = self.take()?;
-        Status::parse(word).ok_or_else(|| sqlx::Error::Decode(format!("unknown status `{word}`").into()))
-    }
-
-    fn cache(&mut self) -> Result<CacheUse, sqlx::Error> {
-        let word: &str = self.take()?;
-        CacheUse::parse(word).ok_or_else(|| sqlx::Error::Decode(format!("unknown cache use `{word}`").into()))
-    }
-}
-
-/// SQLite's integers are signed.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+    let found = query.build().fetch_all(connection).await?;
+    found.iter().map(|found| row(LeftToRight::of(found))).collect()
 }

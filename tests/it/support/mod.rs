@@ -6,6 +6,7 @@ pub mod collector;
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod servers;
 pub mod upstream;
 
 pub use app::{App, Streamed, app};
