@@ -7,7 +7,7 @@ pub mod template; // requests with places for earlier results
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::jobs::job::Status;
@@ -20,7 +20,7 @@ pub const MOST_STEPS: usize = 50;
 #[serde(deny_unknown_fields)]
 pub struct Declared {
     /// For `{{input.*}}`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub input: Map<String, Value>,
     pub steps: Vec<Step>,
 }
@@ -31,7 +31,7 @@ pub struct Step {
     /// For `{{steps.NAME.*}}`: letters, digits, `_` and `-`; another one for each step.
     pub name: String,
     /// Where it would be sent.
-    #[serde(default = "chat")]
+    #[serde(default = "chat", deserialize_with = "or_chat")]
     pub path: String,
     /// Its body; texts may hold places for earlier results.
     pub request: Map<String, Value>,
@@ -44,9 +44,18 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Undo {
-    #[serde(default = "chat")]
+    #[serde(default = "chat", deserialize_with = "or_chat")]
     pub path: String,
     pub request: Map<String, Value>,
+}
+
+/// Null is as good as nothing.
+fn or_nothing<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn or_chat<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(chat))
 }
 
 fn chat() -> String {

@@ -44,7 +44,14 @@ async fn upload(desk: &Desk, caller: &Caller, headers: &HeaderMap, body: Body) -
     let (mut purpose, mut expires, mut writing) = (None, None, None);
     let filled = async {
         while let Some(mut field) = patient(form.next_field()).await? {
+            let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-[]".contains(&byte);
             match field.name().unwrap_or_default() {
+                name if !(1..=64).contains(&name.len()) || !name.bytes().all(fits) => {
+                    return Err(bad(
+                        "body",
+                        "a field of the form has a name of up to 64 letters, digits, `_`, `-`, `[` or `]`",
+                    ));
+                }
                 "file" if writing.is_some() => return Err(bad("file", "send one file")),
                 "file" => {
                     let name = field.file_name().unwrap_or("upload.jsonl");

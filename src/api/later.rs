@@ -95,6 +95,11 @@ impl Desk {
         self.seal.open(place.as_bytes(), sealed, work::LONGEST)
     }
 
+    /// In which words a sealed request was asked.
+    pub fn speech_of(&self, job: &str, sealed: &[u8]) -> Option<Speech> {
+        Some(Work::from_bytes(self.open(job, sealed)?)?.speech)
+    }
+
     /// A sealed answer.
     pub fn opened(&self, job: &str, sealed: &[u8]) -> Option<Answer> {
         Answer::from_bytes(&self.open(job, sealed)?)

@@ -147,6 +147,8 @@ fn completed(mut document: Value) -> Value {
         "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "As Azure's clients send it."},
     });
     document["components"]["headers"] = headers();
+    // Other fields of the form are read over; their names have to fit into a header.
+    document["components"]["schemas"]["NewFile"]["propertyNames"] = json!({"pattern": r"^[0-9A-Za-z_\[\]-]{1,64}$"});
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
             complete(path, operation);

@@ -20,6 +20,7 @@ use super::events::frame;
 use super::idempotency::seal::Answer;
 use super::later::{Desk, prefers_wait, unkept};
 use super::openapi::{self, answered};
+use super::speech::Speech;
 use super::usage::unreadable;
 use crate::events::log::Wanted;
 use crate::events::{Event, life};
@@ -293,7 +294,7 @@ pub async fn response(
     Path(id): Path<String>,
 ) -> Response {
     let shown = async {
-        let job = visible(&desk, &caller, &id).await?.ok_or_else(|| unknown(&id))?;
+        let job = visible_response(&desk, &caller, &id).await?;
         Ok(Json(as_response(&desk, &job).await?).into_response())
     };
     shown.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
@@ -312,9 +313,19 @@ pub async fn cancel_response(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Response {
-    let cancelled =
-        async { Ok(Json(as_response(&desk, &cancelled(&desk, &caller, &id).await?).await?).into_response()) };
+    let cancelled = async {
+        visible_response(&desk, &caller, &id).await?;
+        Ok(Json(as_response(&desk, &cancelled(&desk, &caller, &id).await?).await?).into_response())
+    };
     cancelled.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
+}
+
+/// A job that was asked as a response.
+async fn visible_response(desk: &Desk, caller: &Caller, id: &str) -> Result<Job, ApiError> {
+    let job = visible(desk, caller, id).await?.filter(|job| job.kind == Kind::Request).ok_or_else(|| unknown(id))?;
+    let contents = desk.kept.queue.contents(id).await.map_err(unkept)?;
+    let speech = contents.and_then(|(request, _)| desk.speech_of(id, &request));
+    if speech == Some(Speech::Responses) { Ok(job) } else { Err(unknown(id)) }
 }
 
 /// In the words of OpenAI's Responses.

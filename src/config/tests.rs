@@ -85,7 +85,7 @@ routing:
   strategy: cheepest
   max_attempts: 99
 breaker: { cooldown: 10m, max_cooldown: 5m }
-jobs: { workers: 2 }
+rollout: { stages: 2 }
 ";
     let problems = problems(text);
     let shown: Vec<_> = problems
@@ -102,7 +102,7 @@ jobs: { workers: 2 }
             (10, 13, "routing.strategy", Some("cheapest")),
             (11, 17, "routing.max_attempts", None),
             (12, 10, "breaker", None),
-            (13, 1, "jobs", None),
+            (13, 1, "rollout", None),
         ],
         "{}",
         Problems(problems.clone())
@@ -113,7 +113,7 @@ jobs: { workers: 2 }
     );
     assert!(all.contains("\n  10 |   strategy: cheepest\n     |             ^"), "{all}");
     assert!(all.contains("the environment variable `OPENAI_KEY` is not set"), "{all}");
-    assert!(all.contains("`jobs` does not exist yet in this version") && all.ends_with("8 problems"));
+    assert!(all.contains("`rollout` does not exist yet in this version") && all.ends_with("8 problems"));
 }
 
 #[test]

@@ -85,6 +85,7 @@ mod tests {
         let mut record = Record::new("r".into(), 1_000);
         record.status = Status::Completed;
         record.http_status = 200;
+        record.cost = None;
         let mut row = Row::of(&record);
         let attempt = |provider: &str, started_ms, kind: Option<&str>| AttemptRow {
             provider: provider.to_owned(),

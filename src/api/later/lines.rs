@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use axum::body::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Desk;
 use super::carry_out::{again, failed, store_failed};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::carry_out::{failed, store_failed};
-use super::lines::speech;
+use super::lines::{speech, unstreamed};
 use super::work::{Owner, Work, kept};
 use super::{Desk, unkept};
 use crate::api::caller::Caller;
@@ -51,7 +51,7 @@ impl Desk {
                     format!("`{path}` is no path that a step can ask; it is one of /v1/chat/completions, ...");
                 ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some("path"), message)
             })?;
-            let body = Bytes::from(serde_json::to_vec(request).map_err(|_| ApiError::internal())?);
+            let body = Bytes::from(serde_json::to_vec(&unstreamed(request.clone())).map_err(|_| ApiError::internal())?);
             self.check(caller, headers, &body, speech)?;
         }
         let rules = self.gateway.rules();
@@ -140,11 +140,8 @@ fn part_of(
     kept: &Kept,
     (number, undoes): (usize, bool),
     path: &str,
-    mut request: Map<String, Value>,
+    request: Map<String, Value>,
 ) -> Result<New, ApiError> {
-    for name in ["stream", "stream_options", "background"] {
-        request.remove(name);
-    }
     let id = part_id(&saga.id, number, undoes);
     let work = Work {
         speech: speech(path).unwrap_or(Speech::Chat),
@@ -152,7 +149,7 @@ fn part_of(
         headers: kept.headers.clone(),
         webhook: None,
         custom_id: None,
-        body: serde_json::to_vec(&request).map_err(|_| ApiError::internal())?.into(),
+        body: serde_json::to_vec(&unstreamed(request)).map_err(|_| ApiError::internal())?.into(),
     };
     Ok(New {
         request: desk.seal(&id, &work.to_bytes())?,

@@ -310,7 +310,6 @@ pub struct Rotation {
 
 /// A file, as OpenAI's clients upload it.
 #[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct NewFile {
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
