@@ -170,13 +170,18 @@ async fn take_in(desk: &Desk, batch: &Batch) -> Result<(), Stop> {
 
 /// A line's request: as it is, but never streamed nor in the background.
 fn plain(body: &str) -> Bytes {
-    let Ok(Value::Object(mut body)) = serde_json::from_str(body) else {
-        return Bytes::copy_from_slice(body.as_bytes());
-    };
-    for name in ["stream", "stream_options", "background"] {
-        body.remove(name);
+    match serde_json::from_str(body) {
+        Ok(Value::Object(body)) => serde_json::to_vec(&unstreamed(body)).unwrap_or_default().into(),
+        _ => Bytes::copy_from_slice(body.as_bytes()),
     }
-    serde_json::to_vec(&body).unwrap_or_default().into()
+}
+
+/// A request to which nobody listens: never streamed, nor answered later once more.
+pub(super) fn unstreamed(mut request: Map<String, Value>) -> Map<String, Value> {
+    for name in ["stream", "stream_options", "background"] {
+        request.remove(name);
+    }
+    request
 }
 
 /// Goes through the lines of a file, as many at once as a piece holds.
