@@ -9,6 +9,7 @@ pub mod check;
 pub mod demo;
 pub mod events;
 pub mod explain;
+pub mod health;
 pub mod import;
 pub mod init;
 pub mod jobs;

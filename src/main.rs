@@ -190,6 +190,15 @@ enum Command {
         #[arg(long, env = "STEPWELL_API_KEY", hide_env_values = true)]
         api_key: Option<String>,
     },
+    /// Ask a running server whether it lives; exit code 1 if not. For containers, which have no curl.
+    Health {
+        /// The server, without a path.
+        #[arg(long, env = "STEPWELL_URL", default_value = "http://127.0.0.1:4000")]
+        url: String,
+        /// Also whether it can answer requests: 1 while it drains, and while no provider is usable.
+        #[arg(long)]
+        ready: bool,
+    },
     /// Make, show, rotate and revoke the keys of callers.
     Keys {
         #[command(subcommand)]
@@ -515,6 +524,7 @@ fn main() -> ExitCode {
         Command::Batch { file, output, endpoint, window, url, api_key } => {
             command::batch::run(&file, output, &endpoint, &window, &url, api_key.as_deref())
         }
+        Command::Health { url, ready } => command::health::run(&url, ready),
         Command::Keys { command } => keys(command),
         Command::Completions { shell } => {
             let mut cli = <Cli as clap::CommandFactory>::command();

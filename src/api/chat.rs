@@ -253,7 +253,7 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let body = compression::decoded(headers, body, most)?;
     match tokio::time::timeout(timeout, whole(body, limit, &gateway.intake)).await {
-        Ok(Ok(body)) => match wellformed::flaw(&body) {
+        Ok(Ok(body)) => match wellformed::flaw(&body).filter(|_| !is_form(headers)) {
             None => Ok(body),
             Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
         },
@@ -272,6 +272,11 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
             format!("the body did not arrive within {timeout:?} (`server.body_timeout`)"),
         )),
     }
+}
+
+/// A file that is uploaded under an `Idempotency-Key` is no JSON.
+fn is_form(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/"))
 }
 
 /// Why a body was not read to its end.

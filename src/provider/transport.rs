@@ -290,8 +290,8 @@ impl Transport {
     }
 
     /// Asks for a document of any length, to be read as it comes.
-    pub async fn get(&self, url: &str, headers: HeaderMap, connect: Duration) -> Result<Incoming, String> {
-        let client = self.client(connect.into()).map_err(|failure| failure.message)?;
+    pub async fn get(&self, url: &str, headers: HeaderMap, dial: impl Into<Dial>) -> Result<Incoming, String> {
+        let client = self.client(dial.into()).map_err(|failure| failure.message)?;
         Self::begun(client.get(url).headers(headers)).await
     }
 

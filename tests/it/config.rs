@@ -114,3 +114,23 @@ fn bench_measures_the_router_itself() {
     let table = String::from_utf8_lossy(&output.stdout);
     assert!(table.contains("plain, 2 connections") && table.contains("requests/s"), "{table}");
 }
+
+#[test]
+fn what_is_shipped_for_deployment_is_a_sound_configuration() {
+    let deploy = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let compose = std::fs::read_to_string(deploy.join("compose/providers.yaml")).expect("a file");
+    let values = std::fs::read_to_string(deploy.join("helm/stepwell/values.yaml")).expect("a file");
+    let values: serde_json::Value = serde_saphyr::from_str(&values).expect("YAML");
+    for text in [compose, values["config"].to_string()] {
+        let directory = directory(&text);
+        let output = stepwell(directory.path())
+            .arg("check")
+            .env("STEPWELL_SECRET", "x".repeat(32))
+            .env("POSTGRES_PASSWORD", "p")
+            .env("STEPWELL_POSTGRES_URL", "postgres://stepwell:p@postgres/stepwell")
+            .env("STEPWELL_REDIS_URL", "redis://redis")
+            .output()
+            .expect("output");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
