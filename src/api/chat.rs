@@ -237,9 +237,18 @@ fn forwarded(headers: &HeaderMap) -> Vec<(&'static str, String)> {
 /// Longest list of features that is passed on, in bytes.
 const LONGEST_FEATURES: usize = 1000;
 
+/// Reads a request's body of JSON, within its limits.
+pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let body = read_any(gateway, headers, body).await?;
+    match wellformed::flaw(&body) {
+        None => Ok(body),
+        Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
+    }
+}
+
 /// Reads a request's body, within its limits of size and time. What is left of one that is too large, the connection
 /// reads and forgets after the answer.
-pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+pub async fn read_any(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let rules = gateway.rules();
     let Server { body_limit: Size(limit), body_timeout: Span(timeout), .. } = rules.settings.server;
     let too_large = || {
@@ -253,10 +262,7 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let body = compression::decoded(headers, body, most)?;
     match tokio::time::timeout(timeout, whole(body, limit, &gateway.intake)).await {
-        Ok(Ok(body)) => match wellformed::flaw(&body).filter(|_| !is_form(headers)) {
-            None => Ok(body),
-            Some(flaw) => Err(ApiError::request(StatusCode::BAD_REQUEST, "invalid_json", None, flaw)),
-        },
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(Cut::TooLong)) => Err(too_large()),
         Ok(Err(Cut::Shed(shed))) => Err(gateway.shed(shed).into()),
         Ok(Err(Cut::Incomplete)) => Err(ApiError::request(
@@ -272,11 +278,6 @@ pub async fn read(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<
             format!("the body did not arrive within {timeout:?} (`server.body_timeout`)"),
         )),
     }
-}
-
-/// A file that is uploaded under an `Idempotency-Key` is no JSON.
-fn is_form(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"multipart/"))
 }
 
 /// Why a body was not read to its end.

@@ -157,6 +157,21 @@ async fn files_are_read_back_byte_for_byte_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_sent_twice_under_one_key_is_one_file() {
+    let (app, _one) = one().await;
+    let body = "--x\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--x\r\n\
+        content-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nno JSON\r\n--x--\r\n";
+    let send = async || {
+        let post = app.client.post(format!("{}/v1/files", app.url)).header("idempotency-key", "once");
+        let post = post.header("content-type", "multipart/form-data; boundary=x").body(body);
+        post.send().await.expect("an answer").json::<Value>().await.expect("json")
+    };
+    let (first, second) = (send().await, send().await);
+    assert!(first["id"].is_string() && first["id"] == second["id"], "{first} {second}");
+    assert_eq!(app.get("/v1/files").await["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn wrong_uploads_and_batches_say_what_is_wrong() {
     let (app, _one) = one().await;
     let form = async |text: &str| {
