@@ -317,6 +317,27 @@ async fn d06_a_killed_servers_job_is_done_again_and_ends_once() {
 }
 
 #[tokio::test]
+async fn d06_a_server_that_stops_gives_its_jobs_back() {
+    let one = upstream().await;
+    one.always(hang());
+    let home = Home::new(&format!("{ONE}server: {{ shutdown_grace: 300ms }}\n").replace("{0}", &one.url));
+    let process = home.start().await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let post = client.post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");
+    let said: Value = post.json(&ask("hi")).send().await.expect("sent").json().await.expect("json");
+    one.called(1).await;
+    assert_eq!(process.stop().await, Some(0));
+    one.always(chat("at last"));
+    let process = home.start().await;
+    let url = format!("{}{}", process.url, said["status_url"].as_str().expect("a URL"));
+    let done: Value =
+        client.get(url).header("prefer", "wait=20").send().await.expect("an answer").json().await.expect("json");
+    // Not a lease of 30 s later, and not as an attempt that failed.
+    assert_eq!((&done["status"], &done["job"]["attempts"]), (&json!("completed"), &json!(1)), "{done}");
+    assert_eq!((count(&done, "released"), count(&done, "lease_expired")), (1, 0), "{done}");
+}
+
+#[tokio::test]
 async fn d07_a_job_whose_server_always_dies_ends_among_the_dead_letters() {
     let one = upstream().await;
     one.always(hang());
