@@ -183,6 +183,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
     let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
+    if let Store::Sqlite(file) = &store {
+        tracker.spawn(jobs::tidy_log(file.clone(), stop.clone()));
+    }
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
     tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));

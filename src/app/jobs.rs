@@ -12,6 +12,7 @@ use crate::events::notes::Notes;
 use crate::gateway::Gateway;
 use crate::jobs::job::Status;
 use crate::jobs::worker::Workers;
+use crate::store::sqlite::Sqlite;
 use crate::telemetry::metric::Metric;
 
 /// How often jobs are counted, for metrics and for the limit of those that wait.
@@ -19,6 +20,8 @@ const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How often what is too old is deleted.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 
+/// How often the write-ahead log is looked at.
+const TIDY_LOG_EVERY: Duration = Duration::from_millis(500);
 /// How soon events that could not be written are tried again.
 const RETRY_NOTES: Duration = Duration::from_secs(1);
 
@@ -102,6 +105,20 @@ pub async fn write_notes(desk: Arc<Desk>, notes: Notes, stop: CancellationToken)
                 }
                 failing = true;
             }
+        }
+    }
+}
+
+/// Keeps the write-ahead log of the database short, beside those who write, until `stop`.
+pub async fn tidy_log(store: Arc<Sqlite>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(TIDY_LOG_EVERY) => {}
+        }
+        // A log that grows is a matter of time and space; what keeps it from being tidied is told by whoever writes.
+        if let Err(failure) = store.tidy_log().await {
+            tracing::debug!(error = %failure, "the write-ahead log is not folded into the database");
         }
     }
 }

@@ -85,6 +85,8 @@ const WEIGHT: f64 = 0.005;
 const RECENT: f64 = 0.03;
 /// A difference below this share of the usual is never an anomaly, however steady things were.
 const LEAST_CHANGE: f64 = 0.5;
+/// Milliseconds that nobody notices, however many times the usual they are.
+const LEAST_MS: f64 = 100.0;
 /// Shares of errors that differ by less are the same.
 const LEAST_RATE_CHANGE: f64 = 0.1;
 
@@ -200,7 +202,8 @@ impl Subject {
             if usual.count >= settings.min_requests {
                 let z = usual.z(value.ln());
                 // What is cheap or quick is nothing to worry about.
-                if z >= settings.z_score && value - mean >= LEAST_CHANGE * mean {
+                let least = if pattern == Pattern::Latency { LEAST_MS } else { 0.0 };
+                if z >= settings.z_score && value - mean >= (LEAST_CHANGE * mean).max(least) {
                     found.push((pattern, value, mean, Some(z)));
                 }
             }

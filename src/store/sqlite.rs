@@ -47,6 +47,10 @@ const UNSUMMED: i64 = 4_096;
 /// Rows summed or deleted in one transaction; bounds how long the lock is held (about 100 ms).
 const STRIDE: i64 = 16_384;
 
+/// Length of the write-ahead log, in bytes, from which on it is folded into the file, and from which on it is begun anew.
+const WORTH_TIDYING: u64 = 4 << 20;
+const TOO_LONG: u64 = 64 << 20;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
 /// Why a file cannot serve as the ledger's store.
@@ -81,7 +85,10 @@ pub struct Sqlite {
     /// Taken out while it works, and put back only if all went well: after an error or a dropped future the next write
     /// begins with a fresh connection.
     writer: Mutex<Option<SqliteConnection>>,
+    /// For the write-ahead log alone.
+    tidier: Mutex<Option<SqliteConnection>>,
     readers: RwLock<SqlitePool>,
+    arriving: parking_lot::Mutex<Vec<jobs::Arriving>>,
 }
 
 impl Sqlite {
@@ -99,6 +106,9 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY)
             .pragma("journal_size_limit", "67108864")
+            // Whoever writes does not stop to tidy the log away, which waits for the disk: see [`Sqlite::tidy_log`]. Only
+            // where nobody else does.
+            .pragma("wal_autocheckpoint", "32768")
             .disable_statement_logging();
         let patient = options.clone().busy_timeout(BUSY_AT_START);
         let mut connection = patient.connect().await.map_err(|error| inspect::explain(path, error))?;
@@ -111,7 +121,9 @@ impl Sqlite {
             opened: RwLock::new(inspect::identity(path)),
             options,
             writer: Mutex::new(Some(connection)),
+            tidier: Mutex::new(None),
             readers: RwLock::new(Self::readers(path)),
+            arriving: parking_lot::Mutex::default(),
             path: path.to_owned(),
         })
     }
@@ -143,7 +155,8 @@ impl Sqlite {
             return Err(Failure(message));
         }
         // The old file's log is folded into it and taken away, or it would be taken for the new one's.
-        if let Some(connection) = slot.take() {
+        let tidier = self.tidier.lock().await.take();
+        for connection in slot.take().into_iter().chain(tidier) {
             let _ = connection.close().await;
         }
         let readers = std::mem::replace(&mut *self.readers.write(), Self::readers(&self.path));
@@ -187,10 +200,44 @@ impl Sqlite {
         self.write(async |connection| projection::purge(connection, before_ms, STRIDE).await).await
     }
 
+    /// Folds the write-ahead log into the file, beside those who write. A log that has grown long all the same is begun
+    /// anew, for which writers wait for a moment. To be called about once a second.
+    pub async fn tidy_log(&self) -> Result<(), Failure> {
+        let log = self.path.with_file_name({
+            let mut name = self.path.file_name().unwrap_or_default().to_owned();
+            name.push("-wal");
+            name
+        });
+        let length = std::fs::metadata(log).map_or(0, |metadata| metadata.len());
+        if length < WORTH_TIDYING {
+            return Ok(());
+        }
+        let opened = *self.opened.read();
+        let kept = self.tidier.lock().await.take();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.options.clone().connect().await.map_err(failure)?,
+        };
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut connection).await.map_err(failure)?;
+        if length > TOO_LONG {
+            // What is left by now is little; nobody may write meanwhile.
+            let _writer = self.writer.lock().await;
+            sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut connection).await.map_err(failure)?;
+        }
+        // Of a file that is not ours any more it is of no use.
+        if opened == *self.opened.read() {
+            *self.tidier.lock().await = Some(connection);
+        }
+        Ok(())
+    }
+
     /// Waits until all connections are closed; the last one tidies the write-ahead log away.
     pub async fn close(&self) {
         let readers = self.readers.read().clone();
         readers.close().await;
+        if let Some(connection) = self.tidier.lock().await.take() {
+            let _ = connection.close().await;
+        }
         if let Some(connection) = self.writer.lock().await.take()
             && let Err(error) = connection.close().await
         {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder, Row as _, SqliteConnection};
+use tokio::sync::oneshot;
 
 use super::{Sqlite, batches, events, failure};
 use crate::events::log::Note;
 use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
 use crate::jobs::queue::{Contents, Filter, Obeyed, Order, Queue, Taken};
-use crate::ledger::journal::Answer;
+use crate::ledger::journal::{Answer, Failure};
 
 /// Jobs given back or ended because of the time in one claim; bounds how long the lock is held.
 const OVERDUE_AT_ONCE: i64 = 100;
@@ -23,15 +24,17 @@ const COLUMNS: &str = "id, kind, status, key, part_of, place, priority, attempts
 impl Queue for Sqlite {
     fn submit<'a>(&'a self, jobs: &'a [New]) -> Answer<'a, Vec<Taken>> {
         Box::pin(async move {
-            let now_ms = now_ms();
-            self.transact(async |connection| {
-                let mut taken = Vec::with_capacity(jobs.len());
-                for job in jobs {
-                    taken.push(submit(connection, job, now_ms).await?);
+            loop {
+                let (told, taken) = oneshot::channel();
+                self.arriving.lock().push((jobs.to_vec(), told));
+                self.take_arriving().await;
+                match taken.await {
+                    Ok(taken) => return taken,
+                    // Whoever was writing for all left in between; what it was about to write may be written or not.
+                    Err(_) if self.holds_all(jobs).await? => return Ok(vec![Taken::In; jobs.len()]),
+                    Err(_) => {}
                 }
-                Ok(taken)
-            })
-            .await
+            }
         })
     }
 
@@ -185,6 +188,62 @@ impl Queue for Sqlite {
                 }
             }
         })
+    }
+}
+
+/// Jobs on their way in, and who waits to hear of it.
+pub(super) type Arriving = (Vec<New>, oneshot::Sender<Result<Vec<Taken>, Failure>>);
+
+impl Sqlite {
+    /// Writes everything that has arrived in one transaction: the first in line does it for those behind it, who find
+    /// nothing left to do. A commit costs ten times as much as what it commits.
+    async fn take_arriving(&self) {
+        let mut arrived: Vec<Arriving> = Vec::new();
+        let now_ms = now_ms();
+        let written = self
+            .write(async |connection| {
+                arrived = std::mem::take(&mut *self.arriving.lock());
+                if arrived.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+                let mut all = Vec::with_capacity(arrived.len());
+                for (jobs, _) in &arrived {
+                    let mut taken = Vec::with_capacity(jobs.len());
+                    for job in jobs {
+                        taken.push(submit(&mut transaction, job, now_ms).await?);
+                    }
+                    all.push(taken);
+                }
+                transaction.commit().await?;
+                Ok(all)
+            })
+            .await;
+        match written {
+            Ok(all) => {
+                for ((_, told), taken) in arrived.into_iter().zip(all) {
+                    let _ = told.send(Ok(taken));
+                }
+            }
+            Err(failure) => {
+                // Before the line was reached nothing was taken from it: those who wait are told all the same.
+                arrived.append(&mut self.arriving.lock());
+                for (_, told) in arrived {
+                    let _ = told.send(Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    /// Whether exactly these jobs are there. What they are about is sealed, and no two seals are alike.
+    async fn holds_all(&self, jobs: &[New]) -> Result<bool, Failure> {
+        for job in jobs {
+            let kept = self.contents(&job.id).await?;
+            if kept.is_none_or(|(request, _)| request != job.request) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
