@@ -63,11 +63,7 @@ impl Kit {
     }
 
     pub async fn rebuild(&self) {
-        match &self.store {
-            Store::Sqlite(store) => store.rebuild().await.map(drop),
-            Store::Postgres(store) => store.rebuild().await.map(drop),
-        }
-        .expect("rebuilt");
+        self.store.rebuild(&by(&[])).await.expect("rebuilt");
     }
 
     pub async fn purge(&self, before_ms: i64) -> u64 {

@@ -7,7 +7,7 @@ use sqlx::{Executor, Row as _};
 
 use super::*;
 use crate::ledger::record::Record;
-use crate::store::tests::{Kit, NOW, batch, record, requests, running, servers, shared};
+use crate::store::tests::{Kit, NOW, batch, by, record, requests, running, servers, shared};
 use crate::store::{Home, Store};
 
 /// The address of a fresh database; the test ends where there is no server.
@@ -51,7 +51,7 @@ async fn servers_that_start_at_once_set_an_empty_database_up_once_and_share_its_
         join_all(stores.iter().enumerate().map(|(index, store)| store.secret(format!("drawn by {index}")))).await;
     let secrets: HashSet<String> = secrets.into_iter().map(|secret| secret.expect("a secret")).collect();
     assert_eq!(secrets.len(), 1, "{secrets:?}");
-    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 1);
+    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 2);
     assert!(stores[5].secret("drawn later".to_owned()).await.is_ok_and(|secret| secrets.contains(&secret)));
 }
 
@@ -85,7 +85,7 @@ async fn servers_that_write_at_once_lose_and_double_nothing_and_every_report_is_
     assert_eq!(number(&stores[0], "SELECT count(DISTINCT service_instance_id) FROM writer").await, 3);
     let hours = UsageQuery { group_by: vec![crate::ledger::usage::Dimension::Hour], ..UsageQuery::default() };
     let before = stores[1].usage(&hours).await.expect("a report");
-    stores[2].rebuild().await.expect("rebuilt");
+    stores[2].rebuild(&hours).await.expect("rebuilt");
     let sorted = |mut groups: Vec<Group>| {
         groups.sort_by(|one, other| one.labels.cmp(&other.labels));
         groups
@@ -134,7 +134,7 @@ async fn what_callers_write_is_never_a_reason_to_refuse_a_row() {
         ..record("wild", NOW)
     };
     store.append(&batch(1, vec![wild, record("r2", NOW)])).await.expect("saved");
-    store.rebuild().await.expect("summed");
+    store.rebuild(&by(&[])).await.expect("summed");
     let row = store.find("wild").await.expect("found").expect("a row");
     assert_eq!(row.asked_model, odd.replace('\0', "\u{fffd}"));
     assert_eq!(requests(&store).await, 2);
@@ -174,7 +174,7 @@ async fn who_may_not_create_tables_can_start_where_they_are() {
     store.run(LOOK_UP, |connection| Box::pin(connection.execute(sql))).await.expect("a role");
     let modest = open(&address.replace("stepwell@", &format!("{role}@"))).await;
     modest.append(&batch(1, vec![record("a", NOW)])).await.expect("saved");
-    modest.rebuild().await.expect("summed");
+    modest.rebuild(&by(&[])).await.expect("summed");
     assert_eq!(requests(&modest).await, 1);
     let sql = sqlx::AssertSqlSafe(format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     modest.close().await;
