@@ -157,7 +157,7 @@ async fn looking_sets_nothing_up() {
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
     let store = open(&address).await;
     assert!(Postgres::open_existing(&url(&address)).await.is_ok());
-    execute(&store, "UPDATE stepwell_migration SET version = 0").await;
+    execute(&store, "DELETE FROM stepwell_migration WHERE version > 1").await;
     let error = Postgres::open_existing(&url(&address)).await.err().expect("of another version");
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
 }
@@ -291,4 +291,59 @@ async fn the_kit_closes_what_it_opened() {
     kit.append(&batch(1, vec![record("a", NOW)])).await;
     kit.store.close().await;
     assert!(kit.journal().find("a").await.is_err(), "nothing is opened behind a closed store's back");
+}
+
+#[tokio::test]
+async fn an_event_that_commits_late_is_not_passed_by_who_reads_on() {
+    use crate::events::Kind;
+    use crate::events::log::{Log, Note, Wanted};
+    let address = database!();
+    let (store, other) = (open(&address).await, open(&address).await);
+    let note = |subject: &str| Note {
+        at_unix_ms: NOW,
+        kind: Kind::Anomaly,
+        subject: subject.to_owned(),
+        key: None,
+        facts: Default::default(),
+    };
+    let read = async |place: i64| -> Vec<(String, i64)> {
+        let events = store.behind(place, &Wanted::default(), 10).await.expect("events");
+        events.into_iter().map(|event| (event.subject, event.seq.expect("a place"))).collect()
+    };
+    store.note(&[note("first")]).await.expect("written");
+    let first = read(0).await[0].1;
+    // Draws its place, and is not done yet when another one that drew a later one is.
+    let mut lease = other.0.pool.lease().await.expect("a connection");
+    let mut late = change::Change::begin(&mut lease).await.expect("begun");
+    let insert = "INSERT INTO event (at_unix_ms, kind, subject, facts) VALUES (0, 'anomaly', 'late', '{}')";
+    sqlx::query(insert).execute(late.connection()).await.expect("inserted");
+    store.note(&[note("early")]).await.expect("written");
+    assert_eq!((read(first).await, store.end().await.expect("an end")), (Vec::new(), first));
+    late.commit().await.expect("committed");
+    let subjects: Vec<String> = read(first).await.into_iter().map(|(subject, _)| subject).collect();
+    assert_eq!(subjects, ["late", "early"]);
+}
+
+#[tokio::test]
+async fn servers_that_sum_and_save_meanwhile_are_no_difference() {
+    let address = database!();
+    let (store, other) = (open(&address).await, open(&address).await);
+    store.append(&batch(1, vec![record("a", NOW)])).await.expect("saved");
+    let write = async {
+        for number in 2..30 {
+            other.append(&batch(number, vec![record("b", NOW + number as i64 * 60_000)])).await.expect("saved");
+            other.catch_up(projection::Turn::Wait).await.expect("summed");
+        }
+    };
+    let check = async {
+        for _ in 0..10 {
+            let (before, after) = store.rebuild(&by(&[])).await.expect("rebuilt");
+            assert_eq!(before, after);
+        }
+    };
+    tokio::join!(write, check);
+    execute(&store, "DELETE FROM usage_cell").await;
+    let (before, after) = store.rebuild(&by(&[])).await.expect("rebuilt");
+    assert_ne!(before, after, "what was wrong is seen");
+    assert_eq!(requests(&store).await, 29);
 }
