@@ -45,7 +45,7 @@ pub use schema::OpenError;
 
 /// How long a request waits for this store, at most (faults D05).
 pub const HOT_PATH: Duration = Duration::from_millis(50);
-/// How long whoever hands in a request for later waits for it to be kept.
+/// How long whoever hands in a request for later, or looks for one, waits for that.
 const SUBMIT: Duration = Duration::from_secs(2);
 /// How long a look-up or a change of keys may take: one that has to wait longer is better tried again.
 const LOOK_UP: Duration = Duration::from_secs(10);

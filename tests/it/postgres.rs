@@ -201,7 +201,7 @@ async fn d05_a_request_for_later_is_refused_while_the_database_is_gone_and_what_
     until("it is taken in again", async || hand_in("after").await.status() == 202).await;
     let cancel = client().post(format!("{}/v1/requests/held/cancel", process.url)).send().await.expect("an answer");
     assert_eq!(cancel.status(), 200, "nobody has forgotten it");
-    until("it is done", async || process.get("/v1/requests/after").await["job"]["status"] == "completed").await;
-    assert_eq!(process.get("/v1/requests/held").await["job"]["status"], "cancelled");
+    until("it is done", async || process.get("/v1/requests/after").await["status"] == "completed").await;
+    assert_eq!(process.get("/v1/requests/held").await["status"], "cancelled");
     assert_eq!(process.stop().await, Some(0));
 }

@@ -59,7 +59,7 @@ impl Queue for Postgres {
 
     fn find<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Job>> {
         let id = storable(id);
-        Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(find(connection, id))).await })
+        Box::pin(async move { self.run(SUBMIT, |connection| Box::pin(find(connection, id))).await })
     }
 
     fn contents<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Contents>> {
