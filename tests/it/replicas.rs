@@ -53,7 +53,9 @@ async fn every_job_of_three_servers_ends_once_whatever_is_killed_stopped_and_res
     postgres.start_again();
     // The first one ends everything, what the others held included, as soon as their leases are over.
     until("all jobs have ended", async || {
-        let completed = first.get("/v1/events?kind=completed&limit=1000").await;
+        let get = client().get(format!("{}/v1/events?kind=completed&limit=1000", first.url));
+        let response = get.header("accept", "application/json").send().await.expect("an answer");
+        let completed: Value = response.json().await.unwrap_or_default();
         let data = completed["data"].as_array().map_or(0, Vec::len);
         data >= JOBS
     })
