@@ -202,7 +202,7 @@ async fn wrong_uploads_and_batches_say_what_is_wrong() {
     assert_eq!(form(&format!("{purpose}batch\n--x--\n")).await, (400, "file".to_owned()));
     assert_eq!(form(&format!("{file}--x--\n")).await, (400, "purpose".to_owned()));
     assert_eq!(form(&format!("{file}{purpose}batch_output\n--x--\n")).await, (400, "purpose".to_owned()));
-    assert_eq!(form(&format!("{file}")).await, (400, "body".to_owned()), "the form breaks off");
+    assert_eq!(form(file).await, (400, "body".to_owned()), "the form breaks off");
     assert_eq!(app.get("/v1/files").await["data"], json!([]), "nothing stays of them");
     for (body, param) in [
         (json!({"input_file_id": "f", "endpoint": "/v1/images", "completion_window": "24h"}), "endpoint"),
