@@ -42,7 +42,6 @@ use crate::ledger::Ledger;
 use crate::operations::Operations;
 use crate::store::holds::Holds;
 use crate::store::redis::Redis;
-use crate::store::sqlite::Sqlite;
 use crate::store::{Home, Store};
 use crate::tenant::access::Access;
 use crate::tenant::keeper::Keeper;
@@ -73,8 +72,6 @@ pub struct Running {
     pub home: Home,
     store: Store,
     redis: Option<Arc<Redis>>,
-    /// What is this server's alone: jobs, events, batches and files.
-    local: Arc<Sqlite>,
     /// Of the directory, while this server runs.
     _claim: Option<std::fs::File>,
     stop: CancellationToken,
@@ -126,11 +123,6 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
 
     let claim = claim(&home)?;
     let store = home.open().await?;
-    // Jobs, events, batches and files are each server's own: PostgreSQL does not keep them yet.
-    let local = match &store {
-        Store::Sqlite(store) => store.clone(),
-        Store::Postgres(_) => Arc::new(Sqlite::open(home.beside()).await?),
-    };
     let pepper = keys::pepper(&settings.tenants.auth, &home, &store).await?;
     let keeper = Arc::new(Keeper::new(store.vault(), pepper.clone()));
     let redis = share::start(settings.shared.as_ref(), &home, &pepper)?;
@@ -181,7 +173,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     }
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), operations.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
+    let kept = Kept { queue: store.queue(), log: store.log(), batches: store.batches(), files: store.files() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
     if let Store::Sqlite(file) = &store {
         tracker.spawn(jobs::tidy_log(file.clone(), stop.clone()));
@@ -212,7 +204,6 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         home,
         store,
         redis,
-        local,
         _claim: claim,
         stop,
         tracker,
@@ -301,14 +292,14 @@ impl Running {
         let unsaved = unsaved.unwrap_or(0);
         let notes = &self.gateway.dispatcher.fleet.notes;
         notes.add(Kind::ServerStopped, "server", Facts::new());
-        if let Err(failure) = notes.write(&*self.local).await {
+        if let Err(failure) = notes.write(&*self.store.log()).await {
             tracing::warn!(error = %failure, "the last events could not be written");
         }
         if let Some(redis) = &self.redis {
             redis.close().await;
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
-        if tokio::time::timeout(TIDY, async { tokio::join!(self.store.close(), self.local.close()) }).await.is_err() {
+        if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {
             tracing::warn!("the database was left with its write-ahead log, which the next start folds into it");
         }
         unsaved

@@ -4,6 +4,7 @@
 pub mod holds; // what requests under way may cost
 pub mod redis; // what all replicas share
 
+mod follow_up; // what follows from what happens to a job
 mod rows; // a request's row as SQL has it
 mod sums; // what a report is made of
 

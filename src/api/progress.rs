@@ -50,7 +50,15 @@ async fn visible(desk: &Desk, caller: &Caller, id: &str) -> Result<Option<Job>, 
 /// Shows a request that is answered later, as its caller wants to hear of it; `None` if there is no such request.
 pub async fn show(desk: &Arc<Desk>, caller: &Caller, headers: &HeaderMap, id: &str) -> Option<Response> {
     let shown = async {
-        let Some(job) = visible(desk, caller, id).await? else { return Ok(None) };
+        let job = match visible(desk, caller, id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return Ok(None),
+            // A row that waits for the store is shown also while the store does not say whether it is of a job.
+            Err(error) => {
+                let is_row = desk.gateway.ledger.find(id).await.is_ok_and(|row| row.is_some());
+                return if is_row { Ok(None) } else { Err(error) };
+            }
+        };
         if accepts_events(headers) {
             let place = headers.get(&LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
             return Ok(Some(followed(desk.clone(), job.id, place.unwrap_or(0))));

@@ -7,15 +7,15 @@ use super::jobs::with;
 use super::keys::Place;
 use super::{Exit, Outcome, print};
 use crate::events::Kind;
-use crate::events::log::{Log, Wanted};
-use crate::jobs::job::Status;
-use crate::jobs::queue::{Filter, Queue};
-use crate::jobs::replay::State;
-use crate::ledger::journal::{Failure, Journal};
+use crate::events::log::Wanted;
+use crate::jobs::job::{Job, Status};
+use crate::jobs::queue::Filter;
+use crate::jobs::replay::{State, Told};
+use crate::ledger::journal::Failure;
 use crate::ledger::report::Group;
 use crate::ledger::usage::{UsageQuery, moment, rfc3339};
 use crate::money::NanoUsd;
-use crate::store::sqlite::Sqlite;
+use crate::store::Store;
 
 /// Events and jobs read together.
 const AT_ONCE: usize = 1_000;
@@ -32,7 +32,7 @@ pub fn list(place: &Place, kinds: Option<&str>, subject: Option<String>, since: 
     }
     let mut behind = 0;
     loop {
-        let events = with(place, async |store| store.behind(behind, &wanted, AT_ONCE).await)?;
+        let events = with(place, async |store| store.log().behind(behind, &wanted, AT_ONCE).await)?;
         let Some(last) = events.last() else { return Ok(()) };
         behind = last.seq.unwrap_or(i64::MAX);
         let mut text = String::new();
@@ -55,11 +55,14 @@ fn at_moment(text: &str) -> Result<i64, Exit> {
 }
 
 /// Everything that the log says up to a moment.
-async fn told(store: &Sqlite, until_ms: Option<i64>) -> Result<State, Failure> {
+async fn told(store: &Store, until_ms: Option<i64>) -> Result<State, Failure> {
+    told_of(store, &Wanted { until_ms, ..Wanted::default() }).await
+}
+
+async fn told_of(store: &Store, wanted: &Wanted) -> Result<State, Failure> {
     let (mut state, mut behind) = (State::default(), 0);
-    let wanted = Wanted { until_ms, ..Wanted::default() };
     loop {
-        let events = store.behind(behind, &wanted, AT_ONCE).await?;
+        let events = store.log().behind(behind, wanted, AT_ONCE).await?;
         events.iter().for_each(|event| state.add(event));
         match events.last() {
             Some(last) => behind = last.seq.unwrap_or(i64::MAX),
@@ -78,20 +81,18 @@ struct Usage {
     cost_usd: NanoUsd,
 }
 
-async fn usage(store: &Sqlite, until_ms: Option<i64>) -> Result<(Usage, Vec<Group>), Failure> {
-    let query = UsageQuery { until_ms, ..everything() };
-    let mut groups = store.usage(&query).await?;
-    groups.sort_by(|one, other| (&one.labels, one.demo).cmp(&(&other.labels, other.demo)));
-    let sum = |of: fn(&Group) -> u64| groups.iter().map(of).sum();
-    let cost = groups.iter().filter_map(|group| group.cell.known_cost()).map(|cost| cost.0).sum();
-    let usage = Usage {
-        requests: sum(|group| group.cell.requests),
-        unpriced_requests: sum(|group| group.cell.unpriced_requests),
-        prompt_tokens: sum(|group| group.cell.prompt_tokens),
-        completion_tokens: sum(|group| group.cell.completion_tokens),
-        cost_usd: NanoUsd(cost),
-    };
-    Ok((usage, groups))
+impl Usage {
+    fn of(groups: &[Group]) -> Self {
+        let sum = |of: fn(&Group) -> u64| groups.iter().map(of).sum();
+        let cost = groups.iter().filter_map(|group| group.cell.known_cost()).map(|cost| cost.0).sum();
+        Self {
+            requests: sum(|group| group.cell.requests),
+            unpriced_requests: sum(|group| group.cell.unpriced_requests),
+            prompt_tokens: sum(|group| group.cell.prompt_tokens),
+            completion_tokens: sum(|group| group.cell.completion_tokens),
+            cost_usd: NanoUsd(cost),
+        }
+    }
 }
 
 fn everything() -> UsageQuery {
@@ -101,11 +102,15 @@ fn everything() -> UsageQuery {
     query.map(|query| UsageQuery { since_ms: None, ..query }).unwrap_or_else(|_| unreachable!("known words"))
 }
 
+fn sorted(mut groups: Vec<Group>) -> Vec<Group> {
+    groups.sort_by(|one, other| (&one.labels, one.demo).cmp(&(&other.labels, other.demo)));
+    groups
+}
+
 /// What telling the log again has found.
 struct Replayed {
     usage: Usage,
     groups: usize,
-    summed: u64,
     usage_differs: bool,
     state: State,
     /// Jobs whose state was another one, or that ended more than once.
@@ -115,20 +120,18 @@ struct Replayed {
 /// Makes sums and states anew from rows and events, and says whether they were right. Exit code 1 if they were not.
 pub fn replay(place: &Place) -> Outcome {
     let replayed = with(place, async |store| {
-        let (_, before) = usage(store, None).await?;
-        let summed = store.rebuild().await?;
-        let (usage, after) = usage(store, None).await?;
-        let groups = after.len();
-        let usage_differs = before != after;
+        let (before, after) = store.rebuild(&everything()).await?;
+        let (before, after) = (sorted(before), sorted(after));
+        let (usage, groups, usage_differs) = (Usage::of(&after), after.len(), before != after);
         let state = told(store, None).await?;
         let differing = compare(store, &state).await?;
-        Ok(Replayed { usage, groups, summed, usage_differs, state, differing })
+        Ok(Replayed { usage, groups, usage_differs, state, differing })
     })?;
-    let Replayed { usage, groups, summed, usage_differs, state, differing } = &replayed;
+    let Replayed { usage, groups, usage_differs, state, differing } = &replayed;
     if place.json {
         print(
             &json!({
-                "events": state.events, "requests_summed": summed, "usage": usage, "usage_differs": usage_differs,
+                "events": state.events, "requests_summed": usage.requests, "usage": usage, "usage_differs": usage_differs,
                 "jobs": counted(state), "jobs_differing": differing, "breaker_changes": state.breakers.len(),
             })
             .to_string(),
@@ -139,8 +142,8 @@ pub fn replay(place: &Place) -> Outcome {
         let was = |differs: bool| if differs { "different" } else { "the same" };
         table.add_row([
             "usage".to_owned(),
-            format!("{summed} requests"),
-            format!("{} requests, ${}, {groups} sums", usage.requests, crate::money::decimal(usage.cost_usd)),
+            format!("{} requests", usage.requests),
+            format!("${}, {groups} sums", crate::money::decimal(usage.cost_usd)),
             was(*usage_differs).to_owned(),
         ]);
         table.add_row([
@@ -172,23 +175,42 @@ pub fn replay(place: &Place) -> Outcome {
 }
 
 /// Puts every job into the state that its events tell; returns those that were in another one, or have ended twice.
-async fn compare(store: &Sqlite, state: &State) -> Result<Vec<String>, Failure> {
+async fn compare(store: &Store, state: &State) -> Result<Vec<String>, Failure> {
     let filter = Filter { internal: true, ..Filter::default() };
     let (mut differing, mut before) = (Vec::new(), None);
     loop {
-        let jobs = store.list(&filter, before, AT_ONCE).await?;
+        let jobs = store.queue().list(&filter, before, AT_ONCE).await?;
         let Some(last) = jobs.last() else { return Ok(differing) };
         before = Some(last.seq);
         for job in &jobs {
             // Events are kept shorter than jobs if somebody wants it so: what is not told is not judged.
-            let Some(told) = state.jobs.get(&job.id) else { continue };
+            let Some(now) = state.jobs.get(&job.id) else { continue };
+            if now.status == job.status && now.ends <= 1 {
+                continue;
+            }
+            // A server may have changed it since: then both are looked at once more.
+            let Some((job, told)) = together(store, &job.id).await? else { continue };
             if told.status != job.status {
-                store.restate(&job.id, told.status).await?;
-                differing.push(job.id.clone());
-            } else if told.ends > 1 {
-                differing.push(job.id.clone());
+                store.queue().restate(&job.id, told.status).await?;
+            }
+            if told.status != job.status || told.ends > 1 {
+                differing.push(job.id);
             }
         }
+    }
+}
+
+/// A job and what its events tell, of one moment: it has not changed while its events were read.
+async fn together(store: &Store, id: &str) -> Result<Option<(Job, Told)>, Failure> {
+    let wanted = Wanted { subject: Some(id.to_owned()), ..Wanted::default() };
+    let mut before = store.queue().find(id).await?;
+    loop {
+        let told = told_of(store, &wanted).await?;
+        let after = store.queue().find(id).await?;
+        if before == after {
+            return Ok(after.zip(told.jobs.get(id).copied()));
+        }
+        before = after;
     }
 }
 
@@ -205,7 +227,8 @@ fn counted(state: &State) -> Value {
 pub fn at(place: &Place, text: &str) -> Outcome {
     let moment_ms = at_moment(text)?;
     let (usage, state) = with(place, async |store| {
-        let (usage, _) = usage(store, Some(moment_ms)).await?;
+        let query = UsageQuery { until_ms: Some(moment_ms), ..everything() };
+        let usage = Usage::of(&store.journal().usage(&query).await?);
         Ok((usage, told(store, Some(moment_ms)).await?))
     })?;
     if place.json {

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::keys::{Place, settings};
 use super::{Exit, Outcome, block_on, home, print};
-use crate::events::log::{Log, Wanted};
+use crate::events::log::Wanted;
 use crate::jobs::job::{Job, Status};
-use crate::jobs::queue::{Filter, Obeyed, Order, Queue};
+use crate::jobs::queue::{Filter, Obeyed, Order};
 use crate::ledger::journal::Failure;
 use crate::ledger::usage::rfc3339;
-use crate::store::sqlite::Sqlite;
+use crate::store::Store;
 
 /// What a list is to show.
 pub struct Listed {
@@ -27,13 +27,12 @@ const AT_ONCE: usize = 1_000;
 const MOST_EVENTS: usize = 10_000;
 
 /// Opens the store of a configuration that is there already, and closes it behind the work.
-pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&Sqlite) -> Result<T, Failure>) -> Result<T, Exit> {
+pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&Store) -> Result<T, Failure>) -> Result<T, Exit> {
     // Says what is wrong with the configuration before anything else does.
     settings(place)?;
     let home = home(place.data_dir.as_deref(), place.config.as_deref())?;
     block_on(async {
-        // Also with a shared database: jobs and events are each server's own.
-        let store = Sqlite::open_existing(home.beside()).await.map_err(anyhow::Error::from)?;
+        let store = home.open_existing().await.map_err(anyhow::Error::from)?;
         let result = work(&store).await.map_err(|failure| Exit::new(Exit::FAILED, failure.to_string()));
         store.close().await;
         result
@@ -48,7 +47,7 @@ pub fn list(place: &Place, listed: &Listed) -> Outcome {
     });
     let filter =
         Filter { status: status.transpose()?, key: None, part_of: listed.batch.clone(), internal: listed.internal };
-    let jobs = with(place, async |store| store.list(&filter, None, listed.limit).await)?;
+    let jobs = with(place, async |store| store.queue().list(&filter, None, listed.limit).await)?;
     if place.json {
         return print(&serde_json::to_string_pretty(&jobs).map_err(anyhow::Error::from)?);
     }
@@ -76,7 +75,7 @@ pub fn list(place: &Place, listed: &Listed) -> Outcome {
 pub fn show(place: &Place, id: &str) -> Outcome {
     let (job, events) = with(place, async |store| {
         let wanted = Wanted { subject: Some(id.to_owned()), ..Wanted::default() };
-        Ok((Queue::find(store, id).await?, store.behind(0, &wanted, MOST_EVENTS).await?))
+        Ok((store.queue().find(id).await?, store.log().behind(0, &wanted, MOST_EVENTS).await?))
     })?;
     let Some(job) = job else {
         return Err(Exit::new(
@@ -108,7 +107,7 @@ pub fn retry(place: &Place, ids: &[String]) -> Outcome {
     let ids = match ids {
         [word] if word == "dead" => {
             let filter = Filter { status: Some(Status::Dead), internal: true, ..Filter::default() };
-            let dead = with(place, async |store| store.list(&filter, None, AT_ONCE).await)?;
+            let dead = with(place, async |store| store.queue().list(&filter, None, AT_ONCE).await)?;
             if dead.is_empty() {
                 return print("there are no dead letters");
             }
@@ -125,9 +124,10 @@ pub fn discard(place: &Place, ids: &[String]) -> Outcome {
 
 fn obey(place: &Place, ids: &[String], order: Order, done: &str) -> Outcome {
     let obeyed = with(place, async |store| {
+        let queue = store.queue();
         let mut obeyed = Vec::with_capacity(ids.len());
         for id in ids {
-            obeyed.push(store.order(id, order).await?);
+            obeyed.push(queue.order(id, order).await?);
         }
         Ok(obeyed)
     })?;

@@ -6,8 +6,14 @@ use std::sync::Arc;
 use super::postgres::{self, Postgres};
 use super::sqlite::{self, Sqlite};
 use crate::admission::idempotency::Memory;
+use crate::batch::Batches;
+use crate::batch::file::Files;
 use crate::config::PostgresUrl;
-use crate::ledger::journal::Journal;
+use crate::events::log::Log;
+use crate::jobs::queue::Queue;
+use crate::ledger::journal::{Failure, Journal};
+use crate::ledger::report::Group;
+use crate::ledger::usage::UsageQuery;
 use crate::tenant::vault::Vault;
 
 /// Where a server keeps its things.
@@ -87,6 +93,47 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub fn queue(&self) -> Arc<dyn Queue> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub fn log(&self) -> Arc<dyn Log> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub fn batches(&self) -> Arc<dyn Batches> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub fn files(&self) -> Arc<dyn Files> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// Makes all sums of the ledger anew from its requests. Returns a report as it was before and as it is then; in a
+    /// database that several servers share both are of one moment, whoever writes meanwhile.
+    pub async fn rebuild(&self, query: &UsageQuery) -> Result<(Vec<Group>, Vec<Group>), Failure> {
+        match self {
+            Self::Sqlite(store) => {
+                let before = store.usage(query).await?;
+                store.rebuild().await?;
+                Ok((before, store.usage(query).await?))
+            }
+            Self::Postgres(store) => store.rebuild(query).await,
         }
     }
 

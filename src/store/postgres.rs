@@ -1,14 +1,21 @@
-//! The ledger, the keys and idempotency in PostgreSQL, for several servers at once.
+//! Everything that is kept for good in PostgreSQL, for several servers at once: ledger, keys, idempotency, jobs, events,
+//! batches and files.
 //!
 //! Everything runs on the runtime that opened the store, because a connection belongs to the runtime that made it and those
 //! of the workers end before the last rows are saved. Everything has a deadline, and whoever leaves before it leaves the work
 //! to its end. What waits for this store on a request's way (idempotency) waits at most [`HOT_PATH`].
 //!
 //! Rows are never lost or doubled by a connection that breaks: a batch is one statement that saves it once, see `rows.rs`.
-//! Sums are made by one server at a time and exact at any moment, see `projection.rs`.
+//! Sums are made by one server at a time and exact at any moment, see `projection.rs`. A job belongs to one server at a time,
+//! by the database's clock, see `jobs.rs`; how the log keeps its order, see `events.rs`.
 
 mod address; // where it is, and how it is shown
+mod batches; // many requests in one file
+mod change; // a change with the events that tell it
+mod events; // the log
+mod files; // of callers and of batches
 mod idempotency; // requests that are done once
+mod jobs; // requests that are answered later
 mod keys; // keys of callers
 mod pool; // connections, and what became of them
 mod projection; // sums per hour and day, and reports from them
@@ -38,6 +45,8 @@ pub use schema::OpenError;
 
 /// How long a request waits for this store, at most (faults D05).
 pub const HOT_PATH: Duration = Duration::from_millis(50);
+/// How long whoever hands in a request for later, or looks for one, waits for that.
+const SUBMIT: Duration = Duration::from_secs(2);
 /// How long a look-up or a change of keys may take: one that has to wait longer is better tried again.
 const LOOK_UP: Duration = Duration::from_secs(10);
 /// How long a report may take, and the saving of rows: a server that takes five seconds for every answer still gets them.
@@ -49,6 +58,9 @@ const UNSUMMED: u64 = 2_048;
 /// Batches summed in one transaction, and rows deleted in one; bounds how long others wait.
 const BATCHES: i64 = 512;
 const STRIDE: i64 = 16_384;
+/// What the server says when two change the same rows of one snapshot, and how often that is tried again.
+const CONFLICT: &str = "40001";
+const CONFLICTS: u32 = 20;
 /// Marks of idempotency that may be under way at once; what comes beyond is refused, and finds the database slow anyway.
 const MARKS: usize = 64;
 
@@ -97,10 +109,29 @@ impl Postgres {
         self.run(LOOK_UP, |connection| Box::pin(keys::secret(connection, fresh))).await
     }
 
-    /// Recreates all sums from the requests. Returns how many batches of requests were summed.
-    pub async fn rebuild(&self) -> Result<u64, Failure> {
-        self.run(WORK, |connection| Box::pin(projection::clear(connection))).await?;
-        self.catch_up(projection::Turn::Wait).await
+    /// Recreates all sums from the requests. Returns a report as it was before and as it is from them, of one moment.
+    pub async fn rebuild(&self, query: &UsageQuery) -> Result<(Vec<Group>, Vec<Group>), Failure> {
+        let mut conflicts = 0;
+        let found = loop {
+            // Without sums in the way there is nothing to conflict with.
+            self.catch_up(projection::Turn::Wait).await?;
+            let query = query.clone();
+            let cleared = self.run(WORK, |connection| {
+                Box::pin(async move {
+                    match projection::clear(connection, &query).await {
+                        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CONFLICT) => Ok(None),
+                        other => other.map(Some),
+                    }
+                })
+            });
+            match cleared.await? {
+                Some(found) => break found,
+                None if conflicts < CONFLICTS => conflicts += 1,
+                None => return Err(Failure("other servers sum all the time; try again".to_owned())),
+            }
+        };
+        self.catch_up(projection::Turn::Wait).await?;
+        Ok(found)
     }
 
     /// Deletes the requests that started before a moment, rounded down to a day. Their sums stay: reports still cover

@@ -1,9 +1,12 @@
 //! The same tests on every store: what each of them promises, on real files and on a real server.
 //!
-//! [`ledger`] has the rows and their sums, [`callers`] keys and idempotency. A test is a function of a [`Kit`]; the macro at
+//! [`ledger`] has the rows and their sums, [`callers`] keys and idempotency, [`jobs`] jobs and events, [`batches`] batches and
+//! files. A test is a function of a [`Kit`]; the macro at
 //! the end of each file makes two tests of it.
 
+mod batches;
 mod callers;
+mod jobs;
 mod ledger;
 #[path = "../../tests/it/support/servers.rs"]
 pub mod servers;
@@ -63,11 +66,7 @@ impl Kit {
     }
 
     pub async fn rebuild(&self) {
-        match &self.store {
-            Store::Sqlite(store) => store.rebuild().await.map(drop),
-            Store::Postgres(store) => store.rebuild().await.map(drop),
-        }
-        .expect("rebuilt");
+        self.store.rebuild(&by(&[])).await.expect("rebuilt");
     }
 
     pub async fn purge(&self, before_ms: i64) -> u64 {

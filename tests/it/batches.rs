@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::support::process::{Home, until};
+use crate::support::servers::stores;
 use crate::support::upstream::{chat, hang, status};
 use crate::support::{App, Upstream, app, upstream};
 
@@ -19,8 +20,13 @@ jobs: { backoff: { start: 10ms, max: 20ms }, max_attempts: 2, lease: 1s }
 const CHAT: &str = "/v1/chat/completions";
 
 async fn one() -> (App, Upstream) {
+    on("").await
+}
+
+/// With a section that says where things are kept.
+async fn on(storage: &str) -> (App, Upstream) {
     let one = upstream().await;
-    (app(ONE, &[&one]).await, one)
+    (app(&format!("{ONE}{storage}"), &[&one]).await, one)
 }
 
 fn line(id: &str, model: &str) -> String {
@@ -72,25 +78,27 @@ async fn lines(url: &str, file: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test]
 async fn every_line_gets_an_answer_in_its_place_or_its_own_error() {
-    let (app, one) = one().await;
-    let text = [line("a", "auto"), String::new(), line("b", "nobody"), line("c", "auto")].join("\n");
-    let id = start(&app.url, text).await;
-    let batch = ended(&app.url, &id).await;
-    assert_eq!(
-        (&batch["status"], &batch["request_counts"]),
-        (&json!("completed"), &json!({"total": 3, "completed": 2, "failed": 1}))
-    );
-    let answered = lines(&app.url, &batch["output_file_id"]).await;
-    assert_eq!(answered.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
-    let response = &answered[0].1["response"];
-    assert_eq!(
-        (&response["status_code"], &response["body"]["choices"][0]["message"]["content"]),
-        (&json!(200), &json!("hello from upstream"))
-    );
-    let failed = lines(&app.url, &batch["error_file_id"]).await;
-    assert_eq!(failed.len(), 1);
-    assert_eq!(failed[0].1["response"]["body"]["error"]["code"], "model_not_found");
-    assert_eq!((one.count(), &app.get("/v1/usage").await["total"]["requests"]), (2, &json!(3)));
+    for storage in stores().await {
+        let (app, one) = on(&storage).await;
+        let text = [line("a", "auto"), String::new(), line("b", "nobody"), line("c", "auto")].join("\n");
+        let id = start(&app.url, text).await;
+        let batch = ended(&app.url, &id).await;
+        assert_eq!(
+            (&batch["status"], &batch["request_counts"]),
+            (&json!("completed"), &json!({"total": 3, "completed": 2, "failed": 1}))
+        );
+        let answered = lines(&app.url, &batch["output_file_id"]).await;
+        assert_eq!(answered.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        let response = &answered[0].1["response"];
+        assert_eq!(
+            (&response["status_code"], &response["body"]["choices"][0]["message"]["content"]),
+            (&json!(200), &json!("hello from upstream"))
+        );
+        let failed = lines(&app.url, &batch["error_file_id"]).await;
+        assert_eq!(failed.len(), 1);
+        assert_eq!(failed[0].1["response"]["body"]["error"]["code"], "model_not_found");
+        assert_eq!((one.count(), &app.get("/v1/usage").await["total"]["requests"]), (2, &json!(3)));
+    }
 }
 
 #[tokio::test]
@@ -113,47 +121,52 @@ async fn a_file_with_wrong_lines_does_nothing_and_says_which() {
 
 #[tokio::test]
 async fn a_cancelled_batch_ends_with_what_was_done() {
-    let (app, one) = one().await;
-    one.always(hang());
-    one.then(chat("done"));
-    let text: Vec<String> = (0..40).map(|n| line(&n.to_string(), "auto")).collect();
-    let id = start(&app.url, text.join("\n")).await;
-    one.called(2).await;
-    until("one line is done", async || {
-        get(&app.url, &format!("/v1/batches/{id}")).await["request_counts"]["completed"] == 1
-    })
-    .await;
-    let cancelled: Value = app.post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.json().await.expect("json");
-    assert_eq!(cancelled["status"], "cancelling");
-    // Lines under way are answered; nobody else is asked.
-    one.always(chat("done"));
-    drop(one);
-    let batch = ended(&app.url, &id).await;
-    assert_eq!(batch["status"], "cancelled", "{batch}");
-    let counts = &batch["request_counts"];
-    assert_eq!(counts["completed"].as_i64().zip(counts["failed"].as_i64()).map(|(one, two)| one + two), Some(40));
-    let failed = lines(&app.url, &batch["error_file_id"]).await;
-    assert!(failed.iter().any(|(_, line)| line["error"]["code"] == "batch_cancelled"), "{failed:?}");
-    assert_eq!(app.post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.status(), 409);
+    for storage in stores().await {
+        let (app, one) = on(&storage).await;
+        one.always(hang());
+        one.then(chat("done"));
+        let text: Vec<String> = (0..40).map(|n| line(&n.to_string(), "auto")).collect();
+        let id = start(&app.url, text.join("\n")).await;
+        one.called(2).await;
+        until("one line is done", async || {
+            get(&app.url, &format!("/v1/batches/{id}")).await["request_counts"]["completed"] == 1
+        })
+        .await;
+        let cancelled: Value =
+            app.post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.json().await.expect("json");
+        assert_eq!(cancelled["status"], "cancelling");
+        // Lines under way are answered; nobody else is asked.
+        one.always(chat("done"));
+        drop(one);
+        let batch = ended(&app.url, &id).await;
+        assert_eq!(batch["status"], "cancelled", "{batch}");
+        let counts = &batch["request_counts"];
+        assert_eq!(counts["completed"].as_i64().zip(counts["failed"].as_i64()).map(|(one, two)| one + two), Some(40));
+        let failed = lines(&app.url, &batch["error_file_id"]).await;
+        assert!(failed.iter().any(|(_, line)| line["error"]["code"] == "batch_cancelled"), "{failed:?}");
+        assert_eq!(app.post(&format!("/v1/batches/{id}/cancel"), &json!({})).await.status(), 409);
+    }
 }
 
 #[tokio::test]
 async fn files_are_read_back_byte_for_byte_listed_and_deleted() {
-    let (app, _one) = one().await;
-    // More than one piece, with all kinds of bytes that are text.
-    let content: String = (0..60_000).map(|n| char::from_u32(32 + n % 0x3000).unwrap_or('x')).collect();
-    let file = upload(&app.url, content.clone()).await;
-    let id = file["id"].as_str().unwrap_or_else(|| panic!("{file}"));
-    assert_eq!(file["bytes"], content.len());
-    let read = reqwest::get(format!("{}/v1/files/{id}/content", app.url)).await.expect("an answer");
-    assert_eq!(read.text().await.expect("text"), content);
-    assert_eq!(app.get("/v1/files?purpose=batch").await["data"][0]["id"], id);
-    assert_eq!(app.get("/v1/files?purpose=batch_output").await["data"], json!([]));
-    let key = app.key(json!({"name": "somebody"})).await;
-    assert_eq!(app.get_as(&key, &format!("/v1/files/{id}")).await.0, 404, "somebody else's is as good as none");
-    let deleted = app.client.delete(format!("{}/v1/files/{id}", app.url)).send().await.expect("an answer");
-    assert_eq!(deleted.json::<Value>().await.expect("json")["deleted"], true);
-    assert_eq!(app.get_as("", &format!("/v1/files/{id}")).await.0, 404);
+    for storage in stores().await {
+        let (app, _one) = on(&storage).await;
+        // More than one piece, with all kinds of bytes that are text.
+        let content: String = (0..60_000).map(|n| char::from_u32(32 + n % 0x3000).unwrap_or('x')).collect();
+        let file = upload(&app.url, content.clone()).await;
+        let id = file["id"].as_str().unwrap_or_else(|| panic!("{file}"));
+        assert_eq!(file["bytes"], content.len());
+        let read = reqwest::get(format!("{}/v1/files/{id}/content", app.url)).await.expect("an answer");
+        assert_eq!(read.text().await.expect("text"), content);
+        assert_eq!(app.get("/v1/files?purpose=batch").await["data"][0]["id"], id);
+        assert_eq!(app.get("/v1/files?purpose=batch_output").await["data"], json!([]));
+        let key = app.key(json!({"name": "somebody"})).await;
+        assert_eq!(app.get_as(&key, &format!("/v1/files/{id}")).await.0, 404, "somebody else's is as good as none");
+        let deleted = app.client.delete(format!("{}/v1/files/{id}", app.url)).send().await.expect("an answer");
+        assert_eq!(deleted.json::<Value>().await.expect("json")["deleted"], true);
+        assert_eq!(app.get_as("", &format!("/v1/files/{id}")).await.0, 404);
+    }
 }
 
 #[tokio::test]
@@ -189,7 +202,7 @@ async fn wrong_uploads_and_batches_say_what_is_wrong() {
     assert_eq!(form(&format!("{purpose}batch\n--x--\n")).await, (400, "file".to_owned()));
     assert_eq!(form(&format!("{file}--x--\n")).await, (400, "purpose".to_owned()));
     assert_eq!(form(&format!("{file}{purpose}batch_output\n--x--\n")).await, (400, "purpose".to_owned()));
-    assert_eq!(form(&format!("{file}")).await, (400, "body".to_owned()), "the form breaks off");
+    assert_eq!(form(file).await, (400, "body".to_owned()), "the form breaks off");
     assert_eq!(app.get("/v1/files").await["data"], json!([]), "nothing stays of them");
     for (body, param) in [
         (json!({"input_file_id": "f", "endpoint": "/v1/images", "completion_window": "24h"}), "endpoint"),
@@ -204,24 +217,29 @@ async fn wrong_uploads_and_batches_say_what_is_wrong() {
 
 #[tokio::test]
 async fn a_batch_outlives_its_server_and_every_line_is_answered_once() {
-    let one = upstream().await;
-    let home = Home::new(&ONE.replace("{0}", &one.url).replace("max_attempts: 2", "max_attempts: 10"));
-    let mut process = home.start().await;
-    one.always(chat("ok").after(std::time::Duration::from_millis(20)));
-    let text: Vec<String> = (0..200).map(|n| line(&n.to_string(), "auto")).collect();
-    let id = start(&process.url, text.join("\n")).await;
-    for calls in [20, 80] {
-        one.called(calls).await;
-        process.kill();
-        process = home.start().await;
+    for storage in stores().await {
+        let one = upstream().await;
+        let home = Home::new(
+            &format!("{ONE}{storage}").replace("{0}", &one.url).replace("max_attempts: 2", "max_attempts: 10"),
+        );
+        let mut process = home.start().await;
+        one.always(chat("ok").after(std::time::Duration::from_millis(20)));
+        let text: Vec<String> = (0..200).map(|n| line(&n.to_string(), "auto")).collect();
+        let id = start(&process.url, text.join("\n")).await;
+        for calls in [20, 80] {
+            one.called(calls).await;
+            process.kill();
+            process = home.start().await;
+        }
+        let batch = ended(&process.url, &id).await;
+        assert_eq!(batch["request_counts"], json!({"total": 200, "completed": 200, "failed": 0}), "{batch}");
+        let answered = lines(&process.url, &batch["output_file_id"]).await;
+        let ids: Vec<String> = answered.into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
+        let replayed =
+            home.command().args(["events", "replay", "--data-dir"]).arg(home.data()).output().expect("it runs");
+        assert!(replayed.status.success(), "{replayed:?}");
     }
-    let batch = ended(&process.url, &id).await;
-    assert_eq!(batch["request_counts"], json!({"total": 200, "completed": 200, "failed": 0}), "{batch}");
-    let answered = lines(&process.url, &batch["output_file_id"]).await;
-    let ids: Vec<String> = answered.into_iter().map(|(id, _)| id).collect();
-    assert_eq!(ids, (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
-    let replayed = home.command().args(["events", "replay", "--data-dir"]).arg(home.data()).output().expect("it runs");
-    assert!(replayed.status.success(), "{replayed:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::ask;
 use crate::support::process::{Home, until};
+use crate::support::servers::stores;
 use crate::support::upstream::{chat, hang, status};
 use crate::support::{App, Upstream, app, upstream};
 
@@ -55,22 +56,24 @@ fn count(document: &Value, kind: &str) -> usize {
 
 #[tokio::test]
 async fn a_request_is_acknowledged_at_once_and_answered_later_with_its_history() {
-    let (app, one) = one("").await;
-    one.always(chat("later").after(Duration::from_millis(300)));
-    let said = later(&app, &ask("hi")).await;
-    assert_eq!((&said["status"], one.count() < 2), (&json!("queued"), true), "{said}");
-    let done = ended(&app, &said).await;
-    assert_eq!((&done["status"], &done["id"]), (&json!("completed"), &said["request_id"]), "{done}");
-    assert_eq!(done["result"]["choices"][0]["message"]["content"], "later");
-    let kinds = kinds(&done);
-    assert_eq!(kinds[..2], ["queued", "started"], "{kinds:?}");
-    for kind in ["classified", "planned", "attempt_started", "settled", "completed"] {
-        assert_eq!(count(&done, kind), 1, "{kind}: {kinds:?}");
+    for storage in stores().await {
+        let (app, one) = one(&storage).await;
+        one.always(chat("later").after(Duration::from_millis(300)));
+        let said = later(&app, &ask("hi")).await;
+        assert_eq!((&said["status"], one.count() < 2), (&json!("queued"), true), "{said}");
+        let done = ended(&app, &said).await;
+        assert_eq!((&done["status"], &done["id"]), (&json!("completed"), &said["request_id"]), "{done}");
+        assert_eq!(done["result"]["choices"][0]["message"]["content"], "later");
+        let kinds = kinds(&done);
+        assert_eq!(kinds[..2], ["queued", "started"], "{kinds:?}");
+        for kind in ["classified", "planned", "attempt_started", "settled", "completed"] {
+            assert_eq!(count(&done, kind), 1, "{kind}: {kinds:?}");
+        }
+        // It is a request like every other one: in the ledger, with its cost, under its id.
+        assert_eq!((&done["provider"], &done["job"]["attempts"]), (&json!("one"), &json!(1)));
+        assert!(done["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{done}");
+        assert_eq!(app.get("/v1/usage").await["total"]["requests"], 1);
     }
-    // It is a request like every other one: in the ledger, with its cost, under its id.
-    assert_eq!((&done["provider"], &done["job"]["attempts"]), (&json!("one"), &json!(1)));
-    assert!(done["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0), "{done}");
-    assert_eq!(app.get("/v1/usage").await["total"]["requests"], 1);
 }
 
 #[tokio::test]
@@ -119,30 +122,32 @@ async fn what_could_never_be_answered_is_refused_at_once() {
 
 #[tokio::test]
 async fn a_failure_is_tried_again_and_the_last_one_is_a_dead_letter_that_can_be_revived() {
-    let (app, one) = one(QUICK).await;
-    one.always(status(500));
-    let said = later(&app, &ask("hi")).await;
-    let dead = ended(&app, &said).await;
-    assert_eq!((&dead["status"], one.count()), (&json!("dead"), 3), "{dead}");
-    assert_eq!((count(&dead, "retry_scheduled"), count(&dead, "dead_lettered")), (2, 1), "{dead}");
-    assert_eq!(dead["http_status"], 502);
-    assert!(dead["error"].as_str().is_some_and(|error| error.starts_with("upstream_error: ")), "{dead}");
-    assert_eq!(dead["result"]["error"]["code"], "upstream_error", "the caller can read the last failure");
+    for storage in stores().await {
+        let (app, one) = one(&format!("{QUICK}{storage}")).await;
+        one.always(status(500));
+        let said = later(&app, &ask("hi")).await;
+        let dead = ended(&app, &said).await;
+        assert_eq!((&dead["status"], one.count()), (&json!("dead"), 3), "{dead}");
+        assert_eq!((count(&dead, "retry_scheduled"), count(&dead, "dead_lettered")), (2, 1), "{dead}");
+        assert_eq!(dead["http_status"], 502);
+        assert!(dead["error"].as_str().is_some_and(|error| error.starts_with("upstream_error: ")), "{dead}");
+        assert_eq!(dead["result"]["error"]["code"], "upstream_error", "the caller can read the last failure");
 
-    let id = said["request_id"].as_str().expect("an id");
-    let listed = app.command(&["jobs", "dead"]);
-    assert!(String::from_utf8_lossy(&listed.stdout).contains(id), "{listed:?}");
-    one.always(chat("healed"));
-    let retried = app.command(&["jobs", "retry", id]);
-    assert!(retried.status.success(), "{retried:?}");
-    let healed = ended(&app, &said).await;
-    assert_eq!(healed["result"]["choices"][0]["message"]["content"], "healed", "{healed}");
-    assert_eq!(count(&healed, "requeued"), 1);
-    let shown = app.command(&["jobs", "show", id]);
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(shown.contains("dead_lettered") && shown.contains("requeued"), "{shown}");
-    let again = app.command(&["jobs", "retry", id]);
-    assert_eq!(again.status.code(), Some(1), "what is completed is not done again: {again:?}");
+        let id = said["request_id"].as_str().expect("an id");
+        let listed = app.command(&["jobs", "dead"]);
+        assert!(String::from_utf8_lossy(&listed.stdout).contains(id), "{listed:?}");
+        one.always(chat("healed"));
+        let retried = app.command(&["jobs", "retry", id]);
+        assert!(retried.status.success(), "{retried:?}");
+        let healed = ended(&app, &said).await;
+        assert_eq!(healed["result"]["choices"][0]["message"]["content"], "healed", "{healed}");
+        assert_eq!(count(&healed, "requeued"), 1);
+        let shown = app.command(&["jobs", "show", id]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("dead_lettered") && shown.contains("requeued"), "{shown}");
+        let again = app.command(&["jobs", "retry", id]);
+        assert_eq!(again.status.code(), Some(1), "what is completed is not done again: {again:?}");
+    }
 }
 
 #[tokio::test]
@@ -183,53 +188,57 @@ async fn no_room_is_no_attempt() {
 
 #[tokio::test]
 async fn a_cancelled_request_is_dropped_upstream_and_ends_once() {
-    let (app, one) = one("").await;
-    one.always(hang());
-    let said = later(&app, &ask("hi")).await;
-    one.called(1).await;
-    let path = said["status_url"].as_str().expect("a URL");
-    let cancelled: Value = app.post(&format!("{path}/cancel"), &json!({})).await.json().await.expect("json");
-    assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
-    one.closed(1).await;
-    let again = app.post(&format!("{path}/cancel"), &json!({})).await;
-    assert_eq!(again.status(), 200, "cancelled is cancelled");
-    let shown = app.get(path).await;
-    assert_eq!((count(&shown, "cancelled"), &shown["result"]), (1, &Value::Null), "{shown}");
-    one.always(chat("done"));
-    let done = later(&app, &ask("hi")).await;
-    ended(&app, &done).await;
-    let late = app.post(&format!("{}/cancel", done["status_url"].as_str().expect("a URL")), &json!({})).await;
-    assert_eq!(late.status(), 409);
-    assert_eq!(app.post("/v1/requests/nobody/cancel", &json!({})).await.status(), 404);
+    for storage in stores().await {
+        let (app, one) = one(&storage).await;
+        one.always(hang());
+        let said = later(&app, &ask("hi")).await;
+        one.called(1).await;
+        let path = said["status_url"].as_str().expect("a URL");
+        let cancelled: Value = app.post(&format!("{path}/cancel"), &json!({})).await.json().await.expect("json");
+        assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
+        one.closed(1).await;
+        let again = app.post(&format!("{path}/cancel"), &json!({})).await;
+        assert_eq!(again.status(), 200, "cancelled is cancelled");
+        let shown = app.get(path).await;
+        assert_eq!((count(&shown, "cancelled"), &shown["result"]), (1, &Value::Null), "{shown}");
+        one.always(chat("done"));
+        let done = later(&app, &ask("hi")).await;
+        ended(&app, &done).await;
+        let late = app.post(&format!("{}/cancel", done["status_url"].as_str().expect("a URL")), &json!({})).await;
+        assert_eq!(late.status(), 409);
+        assert_eq!(app.post("/v1/requests/nobody/cancel", &json!({})).await.status(), 404);
+    }
 }
 
 #[tokio::test]
 async fn priority_and_time_decide_who_goes_first() {
-    let (app, one) = one("jobs: { workers: 1 }\n").await;
-    one.always(chat("ok").after(Duration::from_millis(100)));
-    let first = later(&app, &ask("first")).await;
-    one.called(1).await;
-    let mut said = Vec::new();
-    for (prompt, context) in [
-        ("low", json!({"priority": -5})),
-        ("usual", json!({})),
-        ("high", json!({"priority": 5})),
-        ("tomorrow", json!({"not_before": "24h", "priority": 100})),
-    ] {
-        let mut body = ask(prompt);
-        body["context"] = context;
-        said.push(later(&app, &body).await);
+    for storage in stores().await {
+        let (app, one) = one(&format!("jobs: {{ workers: 1 }}\n{storage}")).await;
+        one.always(chat("ok").after(Duration::from_millis(100)));
+        let first = later(&app, &ask("first")).await;
+        one.called(1).await;
+        let mut said = Vec::new();
+        for (prompt, context) in [
+            ("low", json!({"priority": -5})),
+            ("usual", json!({})),
+            ("high", json!({"priority": 5})),
+            ("tomorrow", json!({"not_before": "24h", "priority": 100})),
+        ] {
+            let mut body = ask(prompt);
+            body["context"] = context;
+            said.push(later(&app, &body).await);
+        }
+        for said in [&first, &said[0], &said[1], &said[2]] {
+            assert_eq!(ended(&app, said).await["status"], "completed");
+        }
+        let asked: Vec<String> = one
+            .calls()
+            .iter()
+            .map(|call| call.body["messages"][0]["content"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(asked, ["first", "high", "usual", "low"]);
+        assert_eq!(app.get(said[3]["status_url"].as_str().expect("a URL")).await["status"], "queued");
     }
-    for said in [&first, &said[0], &said[1], &said[2]] {
-        assert_eq!(ended(&app, said).await["status"], "completed");
-    }
-    let asked: Vec<String> = one
-        .calls()
-        .iter()
-        .map(|call| call.body["messages"][0]["content"].as_str().unwrap_or_default().to_owned())
-        .collect();
-    assert_eq!(asked, ["first", "high", "usual", "low"]);
-    assert_eq!(app.get(said[3]["status_url"].as_str().expect("a URL")).await["status"], "queued");
 }
 
 #[tokio::test]
@@ -248,72 +257,78 @@ async fn who_comes_too_late_expires() {
 
 #[tokio::test]
 async fn a_request_can_be_followed_live_and_a_follower_continues_where_it_was() {
-    let (app, one) = one("").await;
-    one.always(chat("ok").after(Duration::from_millis(200)));
-    let said = later(&app, &ask("hi")).await;
-    let url = format!("{}{}", app.url, said["status_url"].as_str().expect("a URL"));
-    let follow = async |last: &str| {
-        let get = app.client.get(&url).header("accept", "text/event-stream").header("last-event-id", last);
-        get.send().await.expect("an answer").text().await.expect("text")
-    };
-    let all = follow("0").await;
-    let names: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
-    assert_eq!(names, ["queued", "started", "completed", "result"], "{all}");
-    let first = all.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
-    let rest = follow(first).await;
-    assert!(!rest.contains("event: queued") && rest.contains("event: started"), "{rest}");
+    for storage in stores().await {
+        let (app, one) = one(&storage).await;
+        one.always(chat("ok").after(Duration::from_millis(200)));
+        let said = later(&app, &ask("hi")).await;
+        let url = format!("{}{}", app.url, said["status_url"].as_str().expect("a URL"));
+        let follow = async |last: &str| {
+            let get = app.client.get(&url).header("accept", "text/event-stream").header("last-event-id", last);
+            get.send().await.expect("an answer").text().await.expect("text")
+        };
+        let all = follow("0").await;
+        let names: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+        assert_eq!(names, ["queued", "started", "completed", "result"], "{all}");
+        let first = all.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
+        let rest = follow(first).await;
+        assert!(!rest.contains("event: queued") && rest.contains("event: started"), "{rest}");
+    }
 }
 
 #[tokio::test]
 async fn events_of_everybody_are_streamed_and_a_member_sees_its_own() {
-    let (app, _one) = one("").await;
-    let (mine, other) = (app.key(json!({"name": "mine"})).await, app.key(json!({"name": "other"})).await);
-    let hand_in = async |key: &str| {
-        let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header("prefer", "respond-async");
-        let said: Value =
-            post.bearer_auth(key).json(&ask("hi")).send().await.expect("sent").json().await.expect("json");
-        let get = app.client.get(format!("{}{}", app.url, said["status_url"].as_str().expect("a URL")));
-        get.bearer_auth(key).header("prefer", "wait=10").send().await.expect("an answer");
-        said["request_id"].as_str().expect("an id").to_owned()
-    };
-    let ids = [hand_in(&mine).await, hand_in(&other).await];
-    let list = async |key: &str, query: &str| {
-        let get = app.client.get(format!("{}/v1/events{query}", app.url)).header("accept", "application/json");
-        get.bearer_auth(key).send().await.expect("an answer").json::<Value>().await.expect("json")
-    };
-    let subjects = |list: &Value| -> Vec<String> {
-        let all = list["data"].as_array().expect("events").iter();
-        all.map(|event| event["subject"].as_str().unwrap_or_default().to_owned()).collect()
-    };
-    let own = list(&mine, "").await;
-    assert!(!subjects(&own).is_empty() && subjects(&own).iter().all(|subject| *subject == ids[0]), "{own}");
-    assert!(subjects(&list(&mine, &format!("?subject={}", ids[1])).await).is_empty());
-    assert_eq!(app.get_as(&mine, &format!("/v1/requests/{}", ids[1])).await.0, 404, "nor its request");
-    let admin = app.key(json!({"name": "admin", "role": "operator"})).await;
-    let completed = list(&admin, "?kind=completed").await;
-    assert_eq!(subjects(&completed), ids, "{completed}");
-    assert_eq!(list(&admin, "?kind=nonsense").await["error"]["param"], "kind");
+    for storage in stores().await {
+        let (app, _one) = one(&storage).await;
+        let (mine, other) = (app.key(json!({"name": "mine"})).await, app.key(json!({"name": "other"})).await);
+        let hand_in = async |key: &str| {
+            let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header("prefer", "respond-async");
+            let said: Value =
+                post.bearer_auth(key).json(&ask("hi")).send().await.expect("sent").json().await.expect("json");
+            let get = app.client.get(format!("{}{}", app.url, said["status_url"].as_str().expect("a URL")));
+            get.bearer_auth(key).header("prefer", "wait=10").send().await.expect("an answer");
+            said["request_id"].as_str().expect("an id").to_owned()
+        };
+        let ids = [hand_in(&mine).await, hand_in(&other).await];
+        let list = async |key: &str, query: &str| {
+            let get = app.client.get(format!("{}/v1/events{query}", app.url)).header("accept", "application/json");
+            get.bearer_auth(key).send().await.expect("an answer").json::<Value>().await.expect("json")
+        };
+        let subjects = |list: &Value| -> Vec<String> {
+            let all = list["data"].as_array().expect("events").iter();
+            all.map(|event| event["subject"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        let own = list(&mine, "").await;
+        assert!(!subjects(&own).is_empty() && subjects(&own).iter().all(|subject| *subject == ids[0]), "{own}");
+        assert!(subjects(&list(&mine, &format!("?subject={}", ids[1])).await).is_empty());
+        assert_eq!(app.get_as(&mine, &format!("/v1/requests/{}", ids[1])).await.0, 404, "nor its request");
+        let admin = app.key(json!({"name": "admin", "role": "operator"})).await;
+        let completed = list(&admin, "?kind=completed").await;
+        assert_eq!(subjects(&completed), ids, "{completed}");
+        assert_eq!(list(&admin, "?kind=nonsense").await["error"]["param"], "kind");
+    }
 }
 
 #[tokio::test]
 async fn d06_a_killed_servers_job_is_done_again_and_ends_once() {
-    let one = upstream().await;
-    let home = Home::new(&format!("{ONE}jobs: {{ lease: 1s }}\n").replace("{0}", &one.url));
-    let process = home.start().await;
-    one.always(hang());
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let post = client.post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");
-    let said: Value = post.json(&ask("hi")).send().await.expect("sent").json().await.expect("json");
-    one.called(1).await;
-    process.kill();
-    one.always(chat("at last"));
-    let process = home.start().await;
-    let url = format!("{}{}", process.url, said["status_url"].as_str().expect("a URL"));
-    let done: Value =
-        client.get(url).header("prefer", "wait=20").send().await.expect("an answer").json().await.expect("json");
-    assert_eq!((&done["status"], &done["job"]["attempts"]), (&json!("completed"), &json!(2)), "{done}");
-    assert_eq!((count(&done, "started"), count(&done, "lease_expired"), count(&done, "completed")), (2, 1, 1));
-    assert_eq!(done["result"]["choices"][0]["message"]["content"], "at last");
+    for storage in stores().await {
+        let one = upstream().await;
+        let home = Home::new(&format!("{ONE}jobs: {{ lease: 1s }}\n{storage}").replace("{0}", &one.url));
+        let process = home.start().await;
+        one.always(hang());
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let post = client.post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");
+        let said: Value = post.json(&ask("hi")).send().await.expect("sent").json().await.expect("json");
+        one.called(1).await;
+        process.kill();
+        one.always(chat("at last"));
+        let process = home.start().await;
+        let url = format!("{}{}", process.url, said["status_url"].as_str().expect("a URL"));
+        let done: Value =
+            client.get(url).header("prefer", "wait=20").send().await.expect("an answer").json().await.expect("json");
+        assert_eq!((&done["status"], &done["job"]["attempts"]), (&json!("completed"), &json!(2)), "{done}");
+        assert_eq!((count(&done, "started"), count(&done, "lease_expired"), count(&done, "completed")), (2, 1, 1));
+        assert_eq!(done["result"]["choices"][0]["message"]["content"], "at last");
+    }
 }
 
 #[tokio::test]
@@ -363,25 +378,31 @@ async fn d07_a_job_whose_server_always_dies_ends_among_the_dead_letters() {
 
 #[tokio::test]
 async fn the_log_told_again_gives_the_same_and_tells_how_things_stood() {
-    let (app, one) = one(QUICK).await;
-    one.then(status(500));
-    let body = ask("hi");
-    let said = join_all((0..5).map(|_| later(&app, &body))).await;
-    for said in &said {
-        assert_eq!(ended(&app, said).await["status"], "completed");
+    for storage in stores().await {
+        let (app, one) = one(&format!("{QUICK}{storage}")).await;
+        one.then(status(500));
+        let body = ask("hi");
+        let said = join_all((0..5).map(|_| later(&app, &body))).await;
+        for said in &said {
+            assert_eq!(ended(&app, said).await["status"], "completed");
+        }
+        // A row is saved a moment after its job has ended.
+        until("the rows are saved", async || app.get("/v1/usage").await["total"]["requests"] == 6).await;
+        let replayed = app.command(&["events", "replay", "--json"]);
+        assert!(replayed.status.success(), "{replayed:?}");
+        let replayed: Value = serde_json::from_slice(&replayed.stdout).expect("json");
+        assert_eq!(
+            (&replayed["usage"]["requests"], &replayed["jobs"]["completed"]),
+            (&json!(6), &json!(5)),
+            "{replayed}"
+        );
+        let at = |moment: &str| -> Value {
+            let shown = app.command(&["events", "at", moment, "--json"]);
+            serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"))
+        };
+        assert_eq!((&at("1d")["jobs"]["completed"], &at("1d")["usage"]["requests"]), (&json!(0), &json!(0)));
+        assert_eq!(at("0s")["jobs"]["completed"], 5);
     }
-    // A row is saved a moment after its job has ended.
-    until("the rows are saved", async || app.get("/v1/usage").await["total"]["requests"] == 6).await;
-    let replayed = app.command(&["events", "replay", "--json"]);
-    assert!(replayed.status.success(), "{replayed:?}");
-    let replayed: Value = serde_json::from_slice(&replayed.stdout).expect("json");
-    assert_eq!((&replayed["usage"]["requests"], &replayed["jobs"]["completed"]), (&json!(6), &json!(5)), "{replayed}");
-    let at = |moment: &str| -> Value {
-        let shown = app.command(&["events", "at", moment, "--json"]);
-        serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{shown:?}"))
-    };
-    assert_eq!((&at("1d")["jobs"]["completed"], &at("1d")["usage"]["requests"]), (&json!(0), &json!(0)));
-    assert_eq!(at("0s")["jobs"]["completed"], 5);
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ mod openapi;
 mod operations;
 mod postgres;
 mod recall;
+mod replicas;
 mod routing;
 mod sagas;
 mod scripted;

@@ -7,7 +7,7 @@ use stepwell::scripted::proxy::{Proxy, Reach, Weather};
 
 use crate::support::app::ask;
 use crate::support::process::{Home, Process, client, until};
-use crate::support::upstream::hang;
+use crate::support::upstream::{chat, hang};
 use crate::support::{Upstream, servers, upstream};
 
 const ONE: &str = "
@@ -172,5 +172,36 @@ async fn a_request_that_a_kill_cut_off_becomes_a_row_in_the_shared_database() {
     let row = process.get("/v1/requests/cut").await;
     assert_eq!((&row["status"], &row["error"]), (&json!("interrupted"), &json!("router_stopped")), "{row}");
     assert_eq!(total(&process).await, 1);
+    assert_eq!(process.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d05_a_request_for_later_is_refused_while_the_database_is_gone_and_what_was_taken_in_is_done() {
+    let one = upstream().await;
+    let Some((home, proxy)) = behind_a_proxy(&one).await else { return };
+    let process = home.start().await;
+    let hand_in = async |id: &str| {
+        let post = client().post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");
+        post.header("x-request-id", id).json(&ask("hi")).send().await.expect("an answer")
+    };
+    one.always(hang());
+    assert_eq!(hand_in("held").await.status(), 202);
+    one.called(1).await;
+    for reach in [Reach::BlackHole, Reach::Refuse] {
+        proxy.reach(reach).await;
+        let began = Instant::now();
+        let refused = hand_in("refused").await;
+        assert!(began.elapsed() < Duration::from_secs(5), "{reach:?}: {:?}", began.elapsed());
+        assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
+        assert_eq!(refused.json::<Value>().await.expect("json")["error"]["code"], "queue_unavailable");
+    }
+    one.always(chat("done"));
+    proxy.reach(Reach::Reset).await;
+    proxy.set(Weather::default()).await;
+    until("it is taken in again", async || hand_in("after").await.status() == 202).await;
+    let cancel = client().post(format!("{}/v1/requests/held/cancel", process.url)).send().await.expect("an answer");
+    assert_eq!(cancel.status(), 200, "nobody has forgotten it");
+    until("it is done", async || process.get("/v1/requests/after").await["status"] == "completed").await;
+    assert_eq!(process.get("/v1/requests/held").await["status"], "cancelled");
     assert_eq!(process.stop().await, Some(0));
 }

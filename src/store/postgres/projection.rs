@@ -154,10 +154,13 @@ fn digest(labels: &Labels) -> Vec<u8> {
     hasher.finalize().as_bytes().to_vec()
 }
 
-/// Forgets all sums that can be made again, and notes their batches as unsummed.
-pub async fn clear(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+/// Forgets all sums that can be made again, and notes their batches as unsummed. Returns a report as it was before and as it
+/// is then, both of one moment: what others save or sum meanwhile is in neither. It fails with a conflict if another server
+/// was summing when it began.
+pub async fn clear(connection: &mut PgConnection, query: &UsageQuery) -> Result<(Vec<Group>, Vec<Group>), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
     lock(&mut transaction, Turn::Wait).await?;
+    let before = groups(&mut transaction, query).await?;
     let kept_since_ms = kept_since(&mut transaction).await?.unwrap_or(-FOREVER_MS);
     // Stragglers of the purged time that are summed exist only in sums that stay: they must not be summed twice.
     sqlx::query(AssertSqlSafe(format!("DELETE FROM request WHERE started_unix_ms < $1 AND {IS_SUMMED}")))
@@ -169,7 +172,9 @@ pub async fn clear(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("INSERT INTO unsummed_batch SELECT DISTINCT batch FROM request ON CONFLICT DO NOTHING")
         .execute(&mut *transaction)
         .await?;
-    transaction.commit().await
+    let after = groups(&mut transaction, query).await?;
+    transaction.commit().await?;
+    Ok((before, after))
 }
 
 async fn kept_since(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
@@ -197,13 +202,20 @@ pub async fn purge(connection: &mut PgConnection, stride: i64) -> Result<u64, sq
 /// The groups of a report, from one snapshot.
 pub async fn usage(connection: &mut PgConnection, query: UsageQuery) -> Result<Vec<Group>, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let kept_since_ms = kept_since(&mut transaction).await?;
+    let groups = groups(&mut transaction, &query).await?;
+    transaction.commit().await?;
+    Ok(groups)
+}
+
+/// Within a transaction that has one snapshot.
+async fn groups(transaction: &mut PgConnection, query: &UsageQuery) -> Result<Vec<Group>, sqlx::Error> {
+    let kept_since_ms = kept_since(&mut *transaction).await?;
     let latest: Option<i64> =
         sqlx::query_scalar("SELECT max(started_unix_ms) FROM request").fetch_one(&mut *transaction).await?;
-    let sources = Sources::of(&query, kept_since_ms, latest);
+    let sources = Sources::of(query, kept_since_ms, latest);
     let mut grouping = Grouping::new(&query.group_by);
 
-    let labels = labels(&mut transaction).await?;
+    let labels = labels(&mut *transaction).await?;
     let unlabelled = Labels::default();
     let mut slots = HashMap::new();
     for (step, (from, to)) in sources.sums() {
@@ -219,7 +231,7 @@ pub async fn usage(connection: &mut PgConnection, query: UsageQuery) -> Result<V
             if !query.shows(words) {
                 continue;
             }
-            let group = (label, group_period(&query, start));
+            let group = (label, group_period(query, start));
             let slot = *slots.entry(group).or_insert_with(|| grouping.slot(start, words));
             grouping.cell(slot).merge(&decode(row.try_get(2)?)?);
         }
@@ -241,7 +253,6 @@ pub async fn usage(connection: &mut PgConnection, query: UsageQuery) -> Result<V
             }
         }
     }
-    transaction.commit().await?;
     Ok(grouping.into_groups())
 }
 

@@ -124,7 +124,7 @@ impl Columns {
 }
 
 /// A row must never be refused for the one character that PostgreSQL has no place for.
-fn storable(text: &str) -> String {
+pub fn storable(text: &str) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 

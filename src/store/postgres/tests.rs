@@ -7,7 +7,7 @@ use sqlx::{Executor, Row as _};
 
 use super::*;
 use crate::ledger::record::Record;
-use crate::store::tests::{Kit, NOW, batch, record, requests, running, servers, shared};
+use crate::store::tests::{Kit, NOW, batch, by, record, requests, running, servers, shared};
 use crate::store::{Home, Store};
 
 /// The address of a fresh database; the test ends where there is no server.
@@ -51,7 +51,7 @@ async fn servers_that_start_at_once_set_an_empty_database_up_once_and_share_its_
         join_all(stores.iter().enumerate().map(|(index, store)| store.secret(format!("drawn by {index}")))).await;
     let secrets: HashSet<String> = secrets.into_iter().map(|secret| secret.expect("a secret")).collect();
     assert_eq!(secrets.len(), 1, "{secrets:?}");
-    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 1);
+    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 2);
     assert!(stores[5].secret("drawn later".to_owned()).await.is_ok_and(|secret| secrets.contains(&secret)));
 }
 
@@ -85,7 +85,7 @@ async fn servers_that_write_at_once_lose_and_double_nothing_and_every_report_is_
     assert_eq!(number(&stores[0], "SELECT count(DISTINCT service_instance_id) FROM writer").await, 3);
     let hours = UsageQuery { group_by: vec![crate::ledger::usage::Dimension::Hour], ..UsageQuery::default() };
     let before = stores[1].usage(&hours).await.expect("a report");
-    stores[2].rebuild().await.expect("rebuilt");
+    stores[2].rebuild(&hours).await.expect("rebuilt");
     let sorted = |mut groups: Vec<Group>| {
         groups.sort_by(|one, other| one.labels.cmp(&other.labels));
         groups
@@ -134,7 +134,7 @@ async fn what_callers_write_is_never_a_reason_to_refuse_a_row() {
         ..record("wild", NOW)
     };
     store.append(&batch(1, vec![wild, record("r2", NOW)])).await.expect("saved");
-    store.rebuild().await.expect("summed");
+    store.rebuild(&by(&[])).await.expect("summed");
     let row = store.find("wild").await.expect("found").expect("a row");
     assert_eq!(row.asked_model, odd.replace('\0', "\u{fffd}"));
     assert_eq!(requests(&store).await, 2);
@@ -157,7 +157,7 @@ async fn looking_sets_nothing_up() {
     assert!(matches!(error, OpenError::Missing { .. }), "{error}");
     let store = open(&address).await;
     assert!(Postgres::open_existing(&url(&address)).await.is_ok());
-    execute(&store, "UPDATE stepwell_migration SET version = 0").await;
+    execute(&store, "DELETE FROM stepwell_migration WHERE version > 1").await;
     let error = Postgres::open_existing(&url(&address)).await.err().expect("of another version");
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
 }
@@ -174,7 +174,7 @@ async fn who_may_not_create_tables_can_start_where_they_are() {
     store.run(LOOK_UP, |connection| Box::pin(connection.execute(sql))).await.expect("a role");
     let modest = open(&address.replace("stepwell@", &format!("{role}@"))).await;
     modest.append(&batch(1, vec![record("a", NOW)])).await.expect("saved");
-    modest.rebuild().await.expect("summed");
+    modest.rebuild(&by(&[])).await.expect("summed");
     assert_eq!(requests(&modest).await, 1);
     let sql = sqlx::AssertSqlSafe(format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     modest.close().await;
@@ -291,4 +291,59 @@ async fn the_kit_closes_what_it_opened() {
     kit.append(&batch(1, vec![record("a", NOW)])).await;
     kit.store.close().await;
     assert!(kit.journal().find("a").await.is_err(), "nothing is opened behind a closed store's back");
+}
+
+#[tokio::test]
+async fn an_event_that_commits_late_is_not_passed_by_who_reads_on() {
+    use crate::events::Kind;
+    use crate::events::log::{Log, Note, Wanted};
+    let address = database!();
+    let (store, other) = (open(&address).await, open(&address).await);
+    let note = |subject: &str| Note {
+        at_unix_ms: NOW,
+        kind: Kind::Anomaly,
+        subject: subject.to_owned(),
+        key: None,
+        facts: Default::default(),
+    };
+    let read = async |place: i64| -> Vec<(String, i64)> {
+        let events = store.behind(place, &Wanted::default(), 10).await.expect("events");
+        events.into_iter().map(|event| (event.subject, event.seq.expect("a place"))).collect()
+    };
+    store.note(&[note("first")]).await.expect("written");
+    let first = read(0).await[0].1;
+    // Draws its place, and is not done yet when another one that drew a later one is.
+    let mut lease = other.0.pool.lease().await.expect("a connection");
+    let mut late = change::Change::begin(&mut lease).await.expect("begun");
+    let insert = "INSERT INTO event (at_unix_ms, kind, subject, facts) VALUES (0, 'anomaly', 'late', '{}')";
+    sqlx::query(insert).execute(late.connection()).await.expect("inserted");
+    store.note(&[note("early")]).await.expect("written");
+    assert_eq!((read(first).await, store.end().await.expect("an end")), (Vec::new(), first));
+    late.commit().await.expect("committed");
+    let subjects: Vec<String> = read(first).await.into_iter().map(|(subject, _)| subject).collect();
+    assert_eq!(subjects, ["late", "early"]);
+}
+
+#[tokio::test]
+async fn servers_that_sum_and_save_meanwhile_are_no_difference() {
+    let address = database!();
+    let (store, other) = (open(&address).await, open(&address).await);
+    store.append(&batch(1, vec![record("a", NOW)])).await.expect("saved");
+    let write = async {
+        for number in 2..30 {
+            other.append(&batch(number, vec![record("b", NOW + number as i64 * 60_000)])).await.expect("saved");
+            other.catch_up(projection::Turn::Wait).await.expect("summed");
+        }
+    };
+    let check = async {
+        for _ in 0..10 {
+            let (before, after) = store.rebuild(&by(&[])).await.expect("rebuilt");
+            assert_eq!(before, after);
+        }
+    };
+    tokio::join!(write, check);
+    execute(&store, "DELETE FROM usage_cell").await;
+    let (before, after) = store.rebuild(&by(&[])).await.expect("rebuilt");
+    assert_ne!(before, after, "what was wrong is seen");
+    assert_eq!(requests(&store).await, 29);
 }

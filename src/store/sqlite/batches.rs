@@ -8,15 +8,13 @@ use super::{Sqlite, events, failure};
 use crate::batch::{Batch, Batches, Ended, LineError, Status};
 use crate::events::log::Note;
 use crate::events::{Facts, Kind as Happened, facts};
-use crate::jobs::job::{Kind, New, Status as JobStatus};
+use crate::jobs::job::{Kind, Status as JobStatus};
 use crate::ledger::journal::Answer;
+use crate::store::follow_up::of_batch;
 
 const COLUMNS: &str = "id, key, endpoint, input_file, completion_window, status, total, completed, failed, output_file, \
      error_file, errors, metadata, owner, created_unix_ms, expires_unix_ms, started_unix_ms, finalizing_unix_ms, \
      cancelling_unix_ms, ended_unix_ms, seq";
-
-/// Reading and writing a batch's files is worth as many attempts as it takes to get over an outage of the store.
-const ATTEMPTS: u32 = 100;
 
 impl Batches for Sqlite {
     fn create<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
@@ -39,7 +37,7 @@ impl Batches for Sqlite {
                     .await?;
                 let told = facts([("endpoint", batch.endpoint.clone().into())]);
                 tell(connection, batch, Happened::BatchCreated, told, batch.created).await?;
-                submit(connection, &task(&batch.id, Kind::BatchStart), batch.created).await?;
+                submit(connection, &of_batch(&batch.id, Kind::BatchStart), batch.created).await?;
                 Ok(())
             })
             .await
@@ -212,24 +210,9 @@ async fn finalize_if_done(connection: &mut SqliteConnection, id: &str, now_ms: i
     let statement = "UPDATE batch SET status = 'finalizing', finalizing_unix_ms = ? \
          WHERE id = ? AND started_unix_ms IS NOT NULL AND completed + failed >= total AND finalizing_unix_ms IS NULL";
     if sqlx::query(statement).bind(now_ms).bind(id).execute(&mut *connection).await?.rows_affected() == 1 {
-        submit(connection, &task(id, Kind::BatchEnd), now_ms).await?;
+        submit(connection, &of_batch(id, Kind::BatchEnd), now_ms).await?;
     }
     Ok(())
-}
-
-fn task(batch: &str, kind: Kind) -> New {
-    New {
-        id: format!("{batch}.{}", kind.as_str()),
-        kind,
-        key: None,
-        part_of: Some((batch.to_owned(), 0)),
-        priority: 0,
-        not_before_unix_ms: None,
-        expires_unix_ms: None,
-        max_attempts: ATTEMPTS,
-        request: Vec::new(),
-        webhook: false,
-    }
 }
 
 async fn tell(

@@ -12,6 +12,7 @@ use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
 use crate::jobs::queue::{Contents, Filter, Obeyed, Order, Queue, Taken};
 use crate::ledger::journal::{Answer, Failure};
+use crate::store::follow_up::{Outcome, Wait, delivery, facts_of_new};
 
 /// Jobs given back or ended because of the time in one claim; bounds how long the lock is held.
 const OVERDUE_AT_ONCE: i64 = 100;
@@ -314,13 +315,7 @@ pub(super) async fn submit(connection: &mut SqliteConnection, job: &New, now_ms:
     if done.rows_affected() == 0 {
         return Ok(Taken::Known);
     }
-    let delayed = Some(not_before).filter(|not_before| *not_before > now_ms);
-    let told = facts([
-        ("job", job.kind.as_str().into()),
-        ("priority", Some(job.priority).filter(|priority| *priority != 0).into()),
-        ("not_before_unix_ms", delayed.into()),
-        ("part_of", job.part_of.as_ref().map(|(whole, _)| whole.clone()).into()),
-    ]);
+    let told = facts_of_new(job, now_ms);
     tell(connection, &job.id, job.key.as_deref(), Happened::Queued, told, now_ms).await?;
     Ok(Taken::In)
 }
@@ -359,16 +354,15 @@ async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Resul
                  lease_until_unix_ms = NULL WHERE seq = ?";
             sqlx::query(statement).bind(now_ms).bind(job.seq).execute(&mut *connection).await?;
         } else {
-            let error = format!("worker_lost: its worker was not heard of, {} times", job.attempts);
-            close(connection, job, Happened::DeadLettered, None, Some(error), None, now_ms).await?;
+            let lost = Outcome::worker_lost(&job);
+            close(connection, job, lost, now_ms).await?;
         }
     }
     let condition =
         format!("status = 'queued' AND expires_unix_ms <= ? ORDER BY expires_unix_ms LIMIT {OVERDUE_AT_ONCE}");
     let late = select(connection, &condition).bind(now_ms).fetch_all(&mut *connection).await?;
     for row in &late {
-        let error = Some("expired: its time was over before it could be done".to_owned());
-        close(connection, job(row)?, Happened::Expired, None, error, None, now_ms).await?;
+        close(connection, job(row)?, Outcome::expired(), now_ms).await?;
     }
     Ok(())
 }
@@ -407,40 +401,24 @@ async fn claim(
 
 /// Ends the claim of a job that is held.
 async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: i64) -> Result<(), sqlx::Error> {
-    let happened = end.happened(job.attempts >= job.max_attempts);
-    let (http_status, error, result) = match end {
-        End::Completed { http_status, result } => (Some(*http_status), None, Some(result)),
-        End::Failed { http_status, error, result } | End::Again { http_status, error, result, .. } => {
-            (*http_status, Some(error.clone()), Some(result).filter(|result| !result.is_empty()))
-        }
-        End::Deferred { reason, .. } | End::Cancelled { reason } => (None, Some(reason.clone()), None),
-        End::Released | End::Waits { .. } => (None, None, None),
-    };
-    if happened.is_end_of_job() {
-        return close(connection, job, happened, http_status, error, result, now_ms).await;
+    let outcome = Outcome::of(&job, end);
+    if outcome.happened.is_end_of_job() {
+        return close(connection, job, outcome, now_ms).await;
     }
-    let (after_ms, was_attempt) = match end {
-        End::Again { after_ms, .. } => (*after_ms, true),
-        End::Deferred { after_ms, .. } => (*after_ms, false),
-        // One may have ended while this was decided.
-        End::Waits { parts } => (if any_ended(connection, parts).await? { 0 } else { LONGEST_WAIT_MS }, false),
-        _ => (0, false),
+    let part_has_ended = match end {
+        End::Waits { parts } => any_ended(connection, parts).await?,
+        _ => false,
     };
-    let due = now_ms.saturating_add(after_ms);
-    let told = facts([
-        ("attempt", Some(job.attempts).filter(|_| was_attempt).into()),
-        ("due_unix_ms", due.into()),
-        ("http_status", http_status.into()),
-        ("error", error.clone().into()),
-    ]);
-    tell(connection, &job.id, job.key.as_deref(), happened, told, now_ms).await?;
+    let wait = Wait::of(end, part_has_ended, now_ms);
+    let told = outcome.facts_of_wait(&job, &wait);
+    tell(connection, &job.id, job.key.as_deref(), outcome.happened, told, now_ms).await?;
     let statement = "UPDATE job SET status = 'queued', attempts = attempts - ?, not_before_unix_ms = ?, worker = NULL, \
          lease_until_unix_ms = NULL, http_status = coalesce(?, http_status), error = coalesce(?, error) WHERE seq = ?";
     sqlx::query(statement)
-        .bind(!was_attempt)
-        .bind(due)
-        .bind(http_status)
-        .bind(error)
+        .bind(!wait.was_attempt)
+        .bind(wait.due_unix_ms)
+        .bind(outcome.http_status)
+        .bind(outcome.error)
         .bind(job.seq)
         .execute(connection)
         .await?;
@@ -452,44 +430,25 @@ async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: 
 async fn close(
     connection: &mut SqliteConnection,
     job: Job,
-    happened: Happened,
-    http_status: Option<u16>,
-    error: Option<String>,
-    result: Option<&Vec<u8>>,
+    outcome: Outcome<'_>,
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    let Some(status) = Status::after(happened) else { return Ok(()) };
-    let told = facts([
-        ("attempt", Some(job.attempts).filter(|attempts| *attempts > 0).into()),
-        ("http_status", http_status.into()),
-        ("error", error.clone().into()),
-    ]);
-    tell(connection, &job.id, job.key.as_deref(), happened, told, now_ms).await?;
+    let Some(status) = Status::after(outcome.happened) else { return Ok(()) };
+    let told = outcome.facts_at_end(&job);
+    tell(connection, &job.id, job.key.as_deref(), outcome.happened, told, now_ms).await?;
     let statement = "UPDATE job SET status = ?, ended_unix_ms = ?, http_status = coalesce(?, http_status), error = ?, \
          result = ?, worker = NULL, lease_until_unix_ms = NULL WHERE seq = ?";
     sqlx::query(statement)
         .bind(status.as_str())
         .bind(now_ms)
-        .bind(http_status)
-        .bind(&error)
-        .bind(result)
+        .bind(outcome.http_status)
+        .bind(&outcome.error)
+        .bind(outcome.result)
         .bind(job.seq)
         .execute(&mut *connection)
         .await?;
     if job.webhook {
-        let delivery = New {
-            id: format!("{}.webhook.{now_ms}", job.id),
-            kind: Kind::Webhook,
-            key: job.key.clone(),
-            part_of: Some((job.id.clone(), 0)),
-            priority: job.priority,
-            not_before_unix_ms: None,
-            expires_unix_ms: None,
-            max_attempts: WEBHOOK_ATTEMPTS,
-            request: Vec::new(),
-            webhook: false,
-        };
-        submit(connection, &delivery, now_ms).await?;
+        submit(connection, &delivery(&job, now_ms), now_ms).await?;
     }
     if let (Kind::Request, Some(batch)) = (job.kind, &job.part_of) {
         batches::count(connection, batch, status, now_ms).await?;
@@ -513,31 +472,15 @@ async fn any_ended(connection: &mut SqliteConnection, ids: &[String]) -> Result<
     Ok(false)
 }
 
-/// Whoever waits for a part is woken when it ends; this is for the case that nobody does.
-const LONGEST_WAIT_MS: i64 = 60_000;
-
-/// With the configured pauses, from a second to five minutes, about an hour.
-const WEBHOOK_ATTEMPTS: u32 = 20;
-
 async fn obey(connection: &mut SqliteConnection, job: Job, order: Order, now_ms: i64) -> Result<Obeyed, sqlx::Error> {
     let id = job.id.clone();
     match order {
         Order::Cancel if !job.status.has_ended() => {
-            let error = Some("cancelled: as was asked".to_owned());
-            close(connection, job, Happened::Cancelled, None, error, None, now_ms).await?;
+            close(connection, job, Outcome::cancelled(), now_ms).await?;
         }
         Order::Discard if job.status == Status::Dead => {
-            let error = job.error.clone();
-            close(
-                connection,
-                Job { webhook: false, part_of: None, ..job },
-                Happened::Discarded,
-                None,
-                error,
-                None,
-                now_ms,
-            )
-            .await?;
+            let discarded = Outcome::bare(Happened::Discarded, job.error.clone());
+            close(connection, Job { webhook: false, part_of: None, ..job }, discarded, now_ms).await?;
         }
         // A line of a batch was counted when it ended, and its batch is written by now.
         Order::Retry
