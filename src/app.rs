@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keys;
 mod line;
 pub mod listen;
+pub mod queue;
 pub mod refusal;
 pub mod reload;
 pub mod share;
@@ -38,9 +39,11 @@ use crate::config::{BudgetsWhenGone, Loaded, Source, Storage};
 use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
+use crate::jobs::queue::Queue;
 use crate::ledger::Ledger;
 use crate::operations::Operations;
 use crate::store::holds::Holds;
+use crate::store::nats::Nats;
 use crate::store::redis::Redis;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Home, Store};
@@ -73,6 +76,7 @@ pub struct Running {
     pub home: Home,
     store: Store,
     redis: Option<Arc<Redis>>,
+    nats: Option<Arc<Nats>>,
     /// What is this server's alone: jobs, events, batches and files.
     local: Arc<Sqlite>,
     /// Of the directory, while this server runs.
@@ -131,6 +135,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         Store::Sqlite(store) => store.clone(),
         Store::Postgres(_) => Arc::new(Sqlite::open(home.beside()).await?),
     };
+    let nats = queue::read(&settings, home.beside(), local.clone(), local.clone())?;
     let pepper = keys::pepper(&settings.tenants.auth, &home, &store).await?;
     let keeper = Arc::new(Keeper::new(store.vault(), pepper.clone()));
     let redis = share::start(settings.shared.as_ref(), &home, &pepper)?;
@@ -181,8 +186,15 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     }
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), operations.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let kept = Kept { queue: local.clone(), log: local.clone(), batches: local.clone(), files: local.clone() };
+    let queue: Arc<dyn Queue> = match &nats {
+        Some(nats) => nats.clone(),
+        None => local.clone(),
+    };
+    let kept = Kept { queue, log: local.clone(), batches: local.clone(), files: local.clone() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
+    if let Some(nats) = &nats {
+        queue::start(nats, &desk.bell, &tracker, &stop).await;
+    }
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
     tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));
@@ -209,6 +221,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         home,
         store,
         redis,
+        nats,
         local,
         _claim: claim,
         stop,
@@ -303,6 +316,9 @@ impl Running {
         }
         if let Some(redis) = &self.redis {
             redis.close().await;
+        }
+        if let Some(nats) = &self.nats {
+            nats.close().await;
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, async { tokio::join!(self.store.close(), self.local.close()) }).await.is_err() {

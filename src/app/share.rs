@@ -33,7 +33,7 @@ pub fn start(settings: Option<&Settings>, home: &Home, pepper: &Pepper) -> anyho
 }
 
 /// The name of this replica: as lasting as its data, so that what it held when it was killed is found again.
-fn home(database: &Path) -> std::io::Result<String> {
+pub(super) fn home(database: &Path) -> std::io::Result<String> {
     let path = database.with_extension("replica");
     if let Ok(name) = std::fs::read_to_string(&path)
         && name.trim().len() == 32
