@@ -160,6 +160,6 @@ async fn one_job_whose_lease_is_over_is_claimed_again_until_no_attempt_is_left()
     assert_eq!((second.job.attempts, second.hold.fence), (2, 2));
     assert!(!store.end(&first.hold, &End::Released).await.expect("an answer"), "it is not the first one's any more");
     assert!(store.claim_one("a", "three", over).await.expect("an answer").is_none());
-    let job = store.find("a").await.expect("an answer").expect("a job");
+    let job = Queue::find(&*store, "a").await.expect("an answer").expect("a job");
     assert_eq!(job.status, JobStatus::Dead, "{job:?}");
 }
