@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keys;
 mod line;
 pub mod listen;
+pub mod queue;
 pub mod refusal;
 pub mod reload;
 pub mod share;
@@ -38,9 +39,11 @@ use crate::config::{BudgetsWhenGone, Loaded, Source, Storage};
 use crate::events::{Facts, Kind, facts};
 use crate::gateway::Gateway;
 use crate::gateway::snapshot::Snapshot;
+use crate::jobs::queue::Queue;
 use crate::ledger::Ledger;
 use crate::operations::Operations;
 use crate::store::holds::Holds;
+use crate::store::nats::Nats;
 use crate::store::redis::Redis;
 use crate::store::{Home, Store};
 use crate::tenant::access::Access;
@@ -72,6 +75,7 @@ pub struct Running {
     pub home: Home,
     store: Store,
     redis: Option<Arc<Redis>>,
+    nats: Option<Arc<Nats>>,
     /// Of the directory, while this server runs.
     _claim: Option<std::fs::File>,
     stop: CancellationToken,
@@ -123,6 +127,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
 
     let claim = claim(&home)?;
     let store = home.open().await?;
+    let nats = queue::read(&settings, &home, store.queue(), store.log())?;
     let pepper = keys::pepper(&settings.tenants.auth, &home, &store).await?;
     let keeper = Arc::new(Keeper::new(store.vault(), pepper.clone()));
     let redis = share::start(settings.shared.as_ref(), &home, &pepper)?;
@@ -173,10 +178,17 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     }
     tracker.spawn(keys::follow(keeper.clone(), access.clone(), operations.clone(), stop.clone()));
     tracker.spawn(issuer::follow(gateway.clone(), access.clone(), stop.clone()));
-    let kept = Kept { queue: store.queue(), log: store.log(), batches: store.batches(), files: store.files() };
+    let queue: Arc<dyn Queue> = match &nats {
+        Some(nats) => nats.clone(),
+        None => store.queue(),
+    };
+    let kept = Kept { queue, log: store.log(), batches: store.batches(), files: store.files() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
     if let Store::Sqlite(file) = &store {
         tracker.spawn(jobs::tidy_log(file.clone(), stop.clone()));
+    }
+    if let Some(nats) = &nats {
+        queue::start(nats, &desk.bell, &tracker, &stop).await;
     }
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
@@ -204,6 +216,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         home,
         store,
         redis,
+        nats,
         _claim: claim,
         stop,
         tracker,
@@ -297,6 +310,9 @@ impl Running {
         }
         if let Some(redis) = &self.redis {
             redis.close().await;
+        }
+        if let Some(nats) = &self.nats {
+            nats.close().await;
         }
         // Whoever copies the file of a stopped server gets all of it: the write-ahead log is folded into it.
         if tokio::time::timeout(TIDY, self.store.close()).await.is_err() {

@@ -1,7 +1,8 @@
-//! Where things are kept for good: implements the ports that lower modules declare. All SQL is here,
-//! and all of Redis.
+//! Where things are kept for good: implements the ports that lower modules declare. All SQL is here, all of Redis, and
+//! all of NATS.
 
 pub mod holds; // what requests under way may cost
+pub mod nats; // what hands jobs out, and is told of events
 pub mod redis; // what all replicas share
 
 mod follow_up; // what follows from what happens to a job

@@ -60,7 +60,10 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let shared_store = shared.gateway.shared().map(|shared| shared.counters.standing());
     let shared_gone = shared_store.as_ref().is_some_and(|standing| !standing.is_up);
     let store_error = shared.operations.store_error();
+    let queue = shared.desk.kept.queue.standing();
+    let queue_gone = queue.as_ref().is_some_and(|standing| !standing.is_up);
     let degraded = shared_gone
+        || queue_gone
         || store_error.is_some()
         || reload.error.is_some()
         || ledger.status != "ok"
@@ -80,6 +83,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
         "store": {"status": if store_error.is_some() { "unreachable" } else { "ok" }, "error": store_error},
         "ledger": ledger,
         "shared": shared_store.as_ref().map(store),
+        "queue": queue.map(|queue| json!({"status": if queue.is_up { "ok" } else { "gone" }, "reason": queue.reason})),
         "load": load,
         "cached_answers": shared.gateway.cached_answers(),
     }))

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
+use super::later::Desk;
 use super::openapi;
 use crate::gateway::Gateway;
 use crate::gateway::error::remaining;
@@ -19,12 +20,19 @@ use crate::telemetry::page::Page;
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", tag = openapi::OPERATIONS, operation_id = "metrics",
     responses((status = 200, description = "All metrics.", body = String, content_type = "text/plain")))]
-pub async fn text(State(gateway): State<Arc<Gateway>>, State(operations): State<Arc<Operations>>) -> Response {
+pub async fn text(
+    State(gateway): State<Arc<Gateway>>,
+    State(operations): State<Arc<Operations>>,
+    State(desk): State<Arc<Desk>>,
+) -> Response {
     // Whatever has ended before the scrape is in it.
     operations.observe(&gateway);
     gateway.look_at_budgets(jiff::Timestamp::now().as_millisecond()).await;
     let mut page = operations.metrics();
     load(&gateway, &mut page);
+    if let Some(standing) = desk.kept.queue.standing() {
+        page.add(Metric::QueueUp, &[], u8::from(standing.is_up));
+    }
     targets(&gateway, &mut page);
     budgets(&gateway, &mut page);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.into_text()).into_response()

@@ -49,6 +49,8 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("server", print(&old.server) != print(&new.server)),
         ("storage", print(&old.storage) != print(&new.storage)),
         ("shared", old.shared != new.shared),
+        ("queue", old.queue != new.queue),
+        ("events", old.events != new.events),
         ("logging", print(&old.logging) != print(&new.logging)),
         ("auth", print(&old.tenants.auth) != print(&new.tenants.auth)),
         ("tiers", old.tenants.tiers != new.tenants.tiers),

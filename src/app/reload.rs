@@ -124,6 +124,9 @@ impl Reloader {
                 "`shared` takes effect at the next start; until then the store that was found there is used"
             );
         }
+        if old.settings.queue != loaded.settings.queue || old.settings.events != loaded.settings.events {
+            tracing::warn!("`queue` and `events` take effect at the next start");
+        }
         let secret = |settings: &config::Settings| settings.tenants.auth.secret.as_ref().map(Pepper::of);
         if secret(&old.settings).map(|secret| secret.fingerprint())
             != secret(&loaded.settings).map(|secret| secret.fingerprint())

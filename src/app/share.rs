@@ -19,7 +19,7 @@ use crate::tenant::secret::Pepper;
 const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// The name of the ledger of all replicas that write into one database.
-const COMMON_LEDGER: &str = "common";
+pub(super) const COMMON_LEDGER: &str = "common";
 
 /// Begins to look for the store. Fails only for a URL that leads nowhere, and where the replica's name cannot be kept.
 pub fn start(settings: Option<&Settings>, home: &Home, pepper: &Pepper) -> anyhow::Result<Option<Arc<Redis>>> {
@@ -33,7 +33,7 @@ pub fn start(settings: Option<&Settings>, home: &Home, pepper: &Pepper) -> anyho
 }
 
 /// The name of this replica: as lasting as its data, so that what it held when it was killed is found again.
-fn home(database: &Path) -> std::io::Result<String> {
+pub(super) fn home(database: &Path) -> std::io::Result<String> {
     let path = database.with_extension("replica");
     if let Ok(name) = std::fs::read_to_string(&path)
         && name.trim().len() == 32

@@ -7,6 +7,7 @@ use super::guards;
 use super::jobs;
 use super::problem::closest;
 use super::providers::{self, Surroundings};
+use super::queue;
 use super::reader::{Item, Section};
 use super::sections;
 use super::settings::{Settings, Transforms, Upstream};
@@ -17,7 +18,7 @@ use crate::rank::select::BUILT_IN;
 use crate::tenant;
 
 /// Sections of later versions. Refused, so that nobody believes them to be in force.
-const LATER: [&str; 4] = ["queue", "rollout", "experiments", "ensemble"];
+const LATER: [&str; 3] = ["rollout", "experiments", "ensemble"];
 
 /// Reads everything; whether it is usable, the report knows.
 pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, today: Date) -> Settings {
@@ -69,6 +70,9 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
     settings.anomalies = file.section("anomalies").map(jobs::anomalies).unwrap_or_default();
+    settings.queue = file.section("queue").and_then(queue::queue);
+    settings.events =
+        file.section("events").map(|section| queue::events(section, settings.queue.is_some())).unwrap_or_default();
     settings.webhooks = file.section("webhooks").map(jobs::webhooks).unwrap_or_default();
     let mut transforms = Transforms::default();
     settings.tenants = tenants(&mut file, &settings, &broken, &mut transforms);

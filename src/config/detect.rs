@@ -131,6 +131,8 @@ impl Settings {
             jobs: Default::default(),
             webhooks: Default::default(),
             anomalies: Default::default(),
+            queue: None,
+            events: Default::default(),
             shared: None,
             logging: Default::default(),
             tenants: Default::default(),

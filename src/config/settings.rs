@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::cors::Cors;
+use super::queue::{Events, Queue};
 use super::storage::Storage;
 use super::tls::Tls;
 use crate::catalog::{Provider, Target};
@@ -42,6 +43,10 @@ pub struct Settings {
     pub storage: Storage,
     /// Requests that are answered later.
     pub jobs: jobs::settings::Settings,
+    /// What hands them out to workers. `None`: the store does.
+    pub queue: Option<Queue>,
+    /// Who else is told of events.
+    pub events: Events,
     /// Where their ends may be told.
     pub webhooks: jobs::settings::Webhooks,
     /// What is out of the ordinary.

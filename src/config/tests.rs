@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use secrecy::ExposeSecret;
 
 use super::*;
 use crate::catalog::Format;
@@ -483,6 +484,30 @@ fn a_shared_store_needs_a_redis_and_a_secret_and_never_shows_its_password() {
     let wrong = Problems(wrong).to_string();
     assert!(wrong.contains("redis://") && !wrong.contains("sesame"), "{wrong}");
     assert!(settings("providers: { demo: }\nshared: { prefix: x }").shared.is_none(), "without a URL each for itself");
+}
+
+#[test]
+fn the_address_of_nats_is_taken_apart_and_never_shown() {
+    let queue = |text: &str| settings(&format!("providers: {{ demo: }}\nqueue: {{ {text} }}\n")).queue;
+    let one = queue("url: 'nats://me:open%2Fsesame@h,tls://other:5222'").expect("a queue");
+    assert_eq!(one.servers.iter().map(|url| url.as_str()).collect::<Vec<_>>(), ["nats://h", "tls://other:5222"]);
+    let Login::User(user, password) = &one.login else { panic!("{one:?}") };
+    assert_eq!((&**user, password.expose_secret()), ("me", "open/sesame"));
+    assert!(!format!("{one:?}").contains("sesame"));
+    assert!(matches!(queue("url: 'nats://token@h'").expect("a queue").login, Login::Token(_)));
+    let file = queue("url: 'nats://h', credentials: /run/me.creds").expect("a queue");
+    assert!(matches!(file.login, Login::Credentials(_)) && file.prefix == "stepwell" && file.replicas == 1);
+    assert!(queue("prefix: x").is_none(), "without a URL the store hands jobs out");
+
+    let wrong =
+        "queue: { url: 'nats://me:open-sesame@h/x', prefix: 'a.b', replicas: 9, urll: x }\nevents: { publish: true }\n";
+    let wrong = problems(&format!("providers: {{ demo: }}\n{wrong}"));
+    assert_eq!(wrong.len(), 5);
+    let wrong = Problems(wrong).to_string();
+    assert!(wrong.contains("nats://user:password@host") && wrong.contains("queue.url"), "{wrong}");
+    assert!(!wrong.contains("sesame@h"), "{wrong}");
+    assert!(problem("providers: { demo: }\nqueue: { url: 'nats://token@h', credentials: f }").contains("leave one"));
+    assert!(problem("providers: { demo: }\nqueue: { url: 'redis://h' }").contains("nats://"));
 }
 
 #[test]

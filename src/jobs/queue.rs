@@ -44,6 +44,14 @@ pub enum Obeyed {
     Unknown,
 }
 
+/// How whatever hands jobs out is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub is_up: bool,
+    /// Why it is not, without an address or a secret.
+    pub reason: Option<String>,
+}
+
 /// What a job is about, and its result.
 pub type Contents = (Vec<u8>, Option<Vec<u8>>);
 
@@ -54,6 +62,10 @@ pub trait Queue: Send + Sync {
     /// Claims up to `most` jobs that are due, best first, for a time. On the way, jobs whose lease is over are
     /// given back or buried, and those whose time is over end.
     fn claim<'a>(&'a self, worker: &'a str, most: usize, lease: Duration) -> Answer<'a, Vec<Claimed>>;
+
+    /// Claims this job, if it is due and nobody has it; a lease of it that is over is settled first. `None`: there is nothing
+    /// to be done about it now.
+    fn claim_one<'a>(&'a self, id: &'a str, worker: &'a str, lease: Duration) -> Answer<'a, Option<Claimed>>;
 
     /// Prolongs a lease. False: the job is somebody else's by now, or was cancelled.
     fn renew<'a>(&'a self, hold: &'a Hold, lease: Duration) -> Answer<'a, bool>;
@@ -79,4 +91,9 @@ pub trait Queue: Send + Sync {
 
     /// Deletes jobs that ended before a moment, with what they were about. Returns how many.
     fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64>;
+
+    /// How whatever hands jobs out on behalf of the store is; `None` where the store does it alone.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
 }

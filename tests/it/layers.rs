@@ -29,6 +29,7 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("axum::", &["api", "app"], "axum is the outside's business"),
     ("sqlx::", &["store"], "SQL stands in the store"),
     ("redis::", &["store", "app/share.rs", "app.rs"], "Redis stands in the store"),
+    ("async_nats::", &["store"], "NATS stands in the store"),
     ("std::env::", &["config"], "the environment is configuration"),
 ];
 

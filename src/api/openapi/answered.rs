@@ -265,6 +265,8 @@ pub struct Health {
     ledger: AnyObject,
     /// The store that all replicas share; null without one.
     shared: Option<AnyObject>,
+    /// What hands jobs out on behalf of the store; null without one.
+    queue: Option<AnyObject>,
 }
 
 #[derive(ToSchema)]

@@ -42,6 +42,15 @@ impl Queue for Postgres {
         })
     }
 
+    fn claim_one<'a>(&'a self, id: &'a str, worker: &'a str, lease: Duration) -> Answer<'a, Option<Claimed>> {
+        let (id, worker) = (storable(id), worker.to_owned());
+        Box::pin(async move {
+            let claimed =
+                self.run(LOOK_UP, move |connection| Box::pin(settle_and_claim_one(connection, id, worker, lease)));
+            Ok(claimed.await?.pop())
+        })
+    }
+
     fn renew<'a>(&'a self, hold: &'a Hold, lease: Duration) -> Answer<'a, bool> {
         let hold = hold.clone();
         Box::pin(async move { self.run(LOOK_UP, move |connection| Box::pin(renew(connection, hold, lease))).await })
@@ -162,7 +171,38 @@ async fn settle_and_claim(
     if is_any_overdue {
         settle_overdue(connection).await?;
     }
-    if is_any_due || is_any_overdue { claim(connection, worker, most, lease).await } else { Ok(Vec::new()) }
+    if is_any_due || is_any_overdue {
+        claim(connection, worker, Which::Best(most), lease).await
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+async fn settle_and_claim_one(
+    connection: &mut PgConnection,
+    id: String,
+    worker: String,
+    lease: Duration,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let statement = "SELECT status = 'running' FROM job, \
+         (SELECT floor(extract(epoch FROM now()) * 1000)::bigint AS now) AS clock \
+         WHERE id = $1 AND (status = 'queued' AND not_before_unix_ms <= now \
+         OR status = 'running' AND lease_until_unix_ms <= now)";
+    let is_lost: Option<bool> = sqlx::query_scalar(statement).bind(&id).fetch_optional(&mut *connection).await?;
+    match is_lost {
+        None => return Ok(Vec::new()),
+        Some(true) => settle_overdue(connection).await?,
+        Some(false) => {}
+    }
+    claim(connection, worker, Which::One(id), lease).await
+}
+
+/// Which jobs a claim is after.
+enum Which {
+    /// So many, best first.
+    Best(i64),
+    /// The one with this id.
+    One(String),
 }
 
 /// Gives back or buries what workers were not heard of for, and ends what nobody has come to in its time.
@@ -203,23 +243,30 @@ async fn settle_overdue(connection: &mut PgConnection) -> Result<(), sqlx::Error
 async fn claim(
     connection: &mut PgConnection,
     worker: String,
-    most: i64,
+    which: Which,
     lease: Duration,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let mut change = Change::begin(connection).await?;
+    let (most, only) = match which {
+        Which::Best(most) => (most, None),
+        Which::One(id) => (1, Some(id)),
+    };
+    let condition = if only.is_some() { "AND id = $5" } else { "" };
     let statement = format!(
-        "WITH due AS (SELECT seq FROM job WHERE status = 'queued' AND not_before_unix_ms <= $1 \
+        "WITH due AS (SELECT seq FROM job WHERE status = 'queued' AND not_before_unix_ms <= $1 {condition} \
          ORDER BY priority DESC, not_before_unix_ms, seq LIMIT $2 FOR UPDATE SKIP LOCKED) \
          UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = $3, \
          lease_until_unix_ms = $4 FROM due WHERE job.seq = due.seq RETURNING {COLUMNS}, job.fence, job.request"
     );
-    let rows = sqlx::query(AssertSqlSafe(statement))
+    let mut query = sqlx::query(AssertSqlSafe(statement))
         .bind(change.now_ms)
         .bind(most)
         .bind(&worker)
-        .bind(change.now_ms.saturating_add(milliseconds(lease)))
-        .fetch_all(change.connection())
-        .await?;
+        .bind(change.now_ms.saturating_add(milliseconds(lease)));
+    if let Some(id) = &only {
+        query = query.bind(id);
+    }
+    let rows = query.fetch_all(change.connection()).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
         let job = job(row)?;

@@ -49,9 +49,25 @@ impl Queue for Sqlite {
             drop(connection);
             self.transact(async |connection| {
                 settle_overdue(connection, now_ms).await?;
-                claim(connection, worker, most, now_ms, after(now_ms, lease)).await
+                claim(connection, worker, Which::Best(most), now_ms, after(now_ms, lease)).await
             })
             .await
+        })
+    }
+
+    fn claim_one<'a>(&'a self, id: &'a str, worker: &'a str, lease: Duration) -> Answer<'a, Option<Claimed>> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            let mut connection = self.read().await?;
+            if !is_one_due(&mut connection, id, now_ms).await.map_err(failure)? {
+                return Ok(None);
+            }
+            drop(connection);
+            let claimed = self.transact(async |connection| {
+                settle_overdue(connection, now_ms).await?;
+                claim(connection, worker, Which::One(id), now_ms, after(now_ms, lease)).await
+            });
+            Ok(claimed.await?.pop())
         })
     }
 
@@ -340,6 +356,13 @@ async fn is_anything_due(connection: &mut SqliteConnection, now_ms: i64) -> Resu
     sqlx::query_scalar(statement).bind(now_ms).fetch_one(connection).await
 }
 
+/// The same for one job: what is asked about is often done already.
+async fn is_one_due(connection: &mut SqliteConnection, id: &str, now_ms: i64) -> Result<bool, sqlx::Error> {
+    let statement = "SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND (status = 'queued' AND not_before_unix_ms <= ?2 \
+         OR status = 'running' AND lease_until_unix_ms <= ?2))";
+    sqlx::query_scalar(statement).bind(id).bind(now_ms).fetch_one(connection).await
+}
+
 /// Gives back or buries what workers were not heard of for, and ends what nobody has come to in its time.
 async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Result<(), sqlx::Error> {
     let condition =
@@ -367,25 +390,35 @@ async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Resul
     Ok(())
 }
 
+/// What is to be claimed, of what is due.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    /// So many at most, best first.
+    Best(usize),
+    One(&'a str),
+}
+
 async fn claim(
     connection: &mut SqliteConnection,
     worker: &str,
-    most: usize,
+    which: Which<'_>,
     now_ms: i64,
     until_ms: i64,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
+    let (condition, most) = match which {
+        Which::Best(most) => ("", i64::try_from(most).unwrap_or(i64::MAX)),
+        Which::One(_) => ("id = ?5 AND", 1),
+    };
     let statement = format!(
-        "UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = ?, \
-         lease_until_unix_ms = ? WHERE seq IN (SELECT seq FROM job WHERE status = 'queued' AND not_before_unix_ms <= ? \
-         ORDER BY priority DESC, not_before_unix_ms, seq LIMIT ?) RETURNING {COLUMNS}, fence, request"
+        "UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = ?1, \
+         lease_until_unix_ms = ?2 WHERE seq IN (SELECT seq FROM job WHERE {condition} status = 'queued' AND \
+         not_before_unix_ms <= ?3 ORDER BY priority DESC, not_before_unix_ms, seq LIMIT ?4) RETURNING {COLUMNS}, fence, request"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-        .bind(worker)
-        .bind(until_ms)
-        .bind(now_ms)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(&mut *connection)
-        .await?;
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(worker).bind(until_ms).bind(now_ms).bind(most);
+    if let Which::One(id) = which {
+        query = query.bind(id);
+    }
+    let rows = query.fetch_all(&mut *connection).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
         let job = job(row)?;

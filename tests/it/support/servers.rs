@@ -323,6 +323,11 @@ pub fn nats() -> Option<&'static Server> {
 
 /// One of its own, for tests that hurt it.
 pub fn start_nats() -> Option<Server> {
+    start_nats_with(&[])
+}
+
+/// With more arguments, such as `--user`.
+pub fn start_nats_with(arguments: &[&str]) -> Option<Server> {
     found("NATS", || {
         let program = program("nats-server", &[PathBuf::from("/usr/sbin")])?;
         Server::start("NATS", "TERM", directory(None)?, |directory, port| {
@@ -330,6 +335,7 @@ pub fn start_nats() -> Option<Server> {
             let mut command = vec![program.display().to_string()];
             command.extend(options);
             command.push(directory.display().to_string());
+            command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
             command
         })
     })
