@@ -68,12 +68,14 @@ fn chat() -> String {
 pub struct Undeclared {
     pub at: String,
     pub reason: String,
+    /// Each step is fine; together they are not.
+    pub is_conflict: bool,
 }
 
 impl Declared {
     /// Names are fine and every place in a text leads to the input or to an earlier step.
     pub fn check(&self) -> Result<(), Undeclared> {
-        let wrong = |at: String, reason: String| Err(Undeclared { at, reason });
+        let wrong = |at: String, reason: String| Err(Undeclared { at, reason, is_conflict: false });
         if self.steps.is_empty() || self.steps.len() > MOST_STEPS {
             return wrong("steps".to_owned(), format!("a saga has 1 to {MOST_STEPS} steps"));
         }
@@ -85,14 +87,21 @@ impl Declared {
                 return wrong(at("name"), "a name has 1 to 64 letters, digits, `_` or `-`".to_owned());
             }
             if known.contains(&step.name.as_str()) {
-                return wrong(at("name"), format!("`{}` is the name of an earlier step, too", step.name));
+                let reason = format!("`{}` is the name of an earlier step, too", step.name);
+                return Err(Undeclared { at: at("name"), reason, is_conflict: true });
             }
-            template::check(&step.request, &self.input, &known)
-                .map_err(|reason| Undeclared { at: at("request"), reason })?;
+            template::check(&step.request, &self.input, &known).map_err(|reason| Undeclared {
+                at: at("request"),
+                reason,
+                is_conflict: false,
+            })?;
             known.push(&step.name);
             if let Some(undo) = &step.compensate {
-                template::check(&undo.request, &self.input, &known)
-                    .map_err(|reason| Undeclared { at: at("compensate.request"), reason })?;
+                template::check(&undo.request, &self.input, &known).map_err(|reason| Undeclared {
+                    at: at("compensate.request"),
+                    reason,
+                    is_conflict: false,
+                })?;
             }
         }
         Ok(())

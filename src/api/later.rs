@@ -144,7 +144,7 @@ impl Desk {
         let body = if speech == Speech::Responses { without_background(body) } else { body };
         let rules = self.gateway.rules();
         let settings = &rules.settings.jobs;
-        let wish = self.check(caller, headers, &body, speech)?;
+        let wish = self.check(caller, headers, &body, speech, Streams::Refused)?;
         let work = Work {
             speech,
             owner: Owner::of(caller),
@@ -177,11 +177,18 @@ impl Desk {
     }
 
     /// Whether a request could be answered, as far as can be told without answering it.
-    fn check(&self, caller: &Caller, headers: &HeaderMap, body: &Bytes, speech: Speech) -> Result<Wish, ApiError> {
+    fn check(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        body: &Bytes,
+        speech: Speech,
+        streams: Streams,
+    ) -> Result<Wish, ApiError> {
         let rules = self.gateway.rules();
         let arrival = Arrival { ingress: speech.as_str(), ..Arrival::default() };
         let (inbound, ..) = understood(caller, headers, body.clone(), Instant::now(), speech, &arrival)?;
-        if inbound.request.stream {
+        if inbound.request.stream && streams == Streams::Refused {
             let message = "an answer that comes later is not streamed: leave `stream` out, and follow the request at its \
                  status_url with `Accept: text/event-stream`";
             let status = StatusCode::BAD_REQUEST;
@@ -198,6 +205,14 @@ impl Desk {
         }
         Ok(wish)
     }
+}
+
+/// What becomes of `stream: true` in a request to which nobody listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    Refused,
+    /// It is answered in one piece.
+    Ignored,
 }
 
 /// Whether the caller does not want to wait (RFC 7240).

@@ -44,6 +44,10 @@ pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: Head
 
 impl From<Undeclared> for ApiError {
     fn from(error: Undeclared) -> Self {
-        Self::request(StatusCode::BAD_REQUEST, "invalid_value", Some(&error.at), error.to_string())
+        let (status, code) = match error.is_conflict {
+            true => (StatusCode::CONFLICT, "duplicate_step_name"),
+            false => (StatusCode::BAD_REQUEST, "invalid_value"),
+        };
+        Self::request(status, code, Some(&error.at), error.to_string())
     }
 }

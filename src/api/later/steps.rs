@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::carry_out::{failed, store_failed};
 use super::lines::{speech, unstreamed};
 use super::work::{Owner, Work, kept};
-use super::{Desk, unkept};
+use super::{Desk, Streams, unkept};
 use crate::api::caller::Caller;
 use crate::api::error::ApiError;
 use crate::api::idempotency::seal::Answer;
@@ -51,8 +51,8 @@ impl Desk {
                     format!("`{path}` is no path that a step can ask; it is one of /v1/chat/completions, ...");
                 ApiError::request(StatusCode::BAD_REQUEST, "invalid_value", Some("path"), message)
             })?;
-            let body = Bytes::from(serde_json::to_vec(&unstreamed(request.clone())).map_err(|_| ApiError::internal())?);
-            self.check(caller, headers, &body, speech)?;
+            let body = Bytes::from(serde_json::to_vec(request).map_err(|_| ApiError::internal())?);
+            self.check(caller, headers, &body, speech, Streams::Ignored)?;
         }
         let rules = self.gateway.rules();
         let wish = Wish::read(&[], &rules.settings.jobs, jiff::Timestamp::now().as_millisecond())?;
