@@ -15,6 +15,7 @@ pub mod listen;
 pub mod queue;
 pub mod refusal;
 pub mod reload;
+mod retention;
 pub mod share;
 mod socket;
 pub mod wire;
@@ -192,7 +193,8 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     }
     let workers = jobs::workers(&desk);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
-    tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));
+    tracker.spawn(jobs::count(desk.clone(), stop.clone()));
+    tracker.spawn(retention::keep(desk.clone(), store.journal(), stop.clone()));
     let notes = gateway.dispatcher.fleet.notes.clone();
     notes.add(Kind::ServerStarted, "server", facts([("version", env!("CARGO_PKG_VERSION").into())]));
     tracker.spawn(jobs::write_notes(desk.clone(), notes, stop.clone()));

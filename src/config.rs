@@ -43,7 +43,7 @@ pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};
 pub use queue::{Events, Login, Queue};
-pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Server, Settings, Shared, Upstream};
+pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Retention, Server, Settings, Shared, Upstream};
 pub use storage::{PostgresUrl, Storage};
 pub use template::template;
 pub use tls::Tls;

@@ -16,5 +16,8 @@ mod chosen; // the one of a configuration
 
 pub use chosen::{Home, Store};
 
+/// Of what is not kept any longer, deleted in one transaction: others wait for its locks, some ten milliseconds.
+const FORGOTTEN_AT_ONCE: i64 = 1_000;
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 
 use std::fmt::Debug;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::catalog::{Provider, Target};
 use crate::config::Settings;
 
@@ -45,9 +47,20 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("breaker", print(&old.upstream.breaker) != print(&new.upstream.breaker)),
         ("retry", print(&old.upstream.retry) != print(&new.upstream.retry)),
         ("timeouts", print(&old.upstream.timeouts) != print(&new.upstream.timeouts)),
+        ("overload", print(&old.overload) != print(&new.overload)),
+        ("hedge", print(&old.hedge) != print(&new.hedge)),
+        ("health_checks", print(&old.health_checks) != print(&new.health_checks)),
+        ("guards", print(&old.guards) != print(&new.guards)),
         ("cache", print(&old.cache) != print(&new.cache)),
         ("server", print(&old.server) != print(&new.server)),
         ("storage", print(&old.storage) != print(&new.storage)),
+        ("retention", old.retention != new.retention),
+        ("jobs", old.jobs != new.jobs),
+        (
+            "webhooks",
+            print(&old.webhooks) != print(&new.webhooks) || differ(&old.webhooks.secret, &new.webhooks.secret),
+        ),
+        ("anomalies", print(&old.anomalies) != print(&new.anomalies)),
         ("shared", old.shared != new.shared),
         ("queue", old.queue != new.queue),
         ("events", old.events != new.events),
@@ -59,6 +72,11 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("telemetry", old.telemetry != new.telemetry),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Secrets do not print.
+fn differ(old: &Option<SecretString>, new: &Option<SecretString>) -> bool {
+    old.as_ref().map(ExposeSecret::expose_secret) != new.as_ref().map(ExposeSecret::expose_secret)
 }
 
 fn print(value: &impl Debug) -> String {

@@ -1,4 +1,4 @@
-//! What runs beside requests so that others can be answered later: workers, and whoever cleans up behind them.
+//! What runs beside requests so that others can be answered later: workers, and whoever counts and writes down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,8 @@ use crate::jobs::worker::Workers;
 use crate::store::sqlite::Sqlite;
 use crate::telemetry::metric::Metric;
 
-/// How often jobs are counted, for metrics and for the limit of those that wait.
+/// How often jobs are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
-/// How often what is too old is deleted.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
-
 /// How often the write-ahead log is looked at.
 const TIDY_LOG_EVERY: Duration = Duration::from_millis(500);
 /// How soon events that could not be written are tried again.
@@ -38,10 +35,9 @@ pub async fn work(workers: Arc<Workers>, gateway: Arc<Gateway>, stop: Cancellati
     workers.run(move || gateway.rules().settings.jobs.clone(), stop, grace).await;
 }
 
-/// Counts jobs, and deletes what nobody has to keep, until `stop`.
-pub async fn keep_house(desk: Arc<Desk>, stop: CancellationToken) {
+/// Counts jobs until `stop`, for metrics and for the limit of those that wait.
+pub async fn count(desk: Arc<Desk>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(COUNT_EVERY);
-    let mut tidied = tokio::time::Instant::now();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -57,25 +53,7 @@ pub async fn keep_house(desk: Arc<Desk>, stop: CancellationToken) {
             }
             Err(failure) => tracing::warn!(error = %failure, "jobs cannot be counted"),
         }
-        if tidied.elapsed() >= TIDY_EVERY {
-            tidied = tokio::time::Instant::now();
-            if let Err(failure) = tidy(&desk).await {
-                tracing::warn!(error = %failure, "what is too old cannot be deleted");
-            }
-        }
     }
-}
-
-async fn tidy(desk: &Desk) -> Result<(), crate::ledger::journal::Failure> {
-    let now_ms = jiff::Timestamp::now().as_millisecond();
-    let keep = desk.gateway.rules().settings.jobs.keep.0;
-    let before_ms = now_ms.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
-    let jobs = desk.kept.queue.forget_ended_before(before_ms).await?;
-    let files = desk.kept.files.forget_expired(now_ms).await?;
-    if jobs + files > 0 {
-        tracing::info!(jobs, files, "deleted what is not kept any longer");
-    }
-    Ok(())
 }
 
 /// Writes down what the router has to say of itself, soon after it is said, until `stop`. Anomalies are told, if somebody

@@ -67,6 +67,7 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.cache = file.section("cache").map(sections::cache).unwrap_or_default();
     settings.server = file.section("server").map(sections::server).unwrap_or_default();
     settings.storage = file.section("storage").map(storage::storage).unwrap_or_default();
+    settings.retention = file.section("retention").map(jobs::retention).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
     settings.anomalies = file.section("anomalies").map(jobs::anomalies).unwrap_or_default();

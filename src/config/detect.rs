@@ -128,6 +128,7 @@ impl Settings {
             cache: Default::default(),
             server: Default::default(),
             storage: Default::default(),
+            retention: Default::default(),
             jobs: Default::default(),
             webhooks: Default::default(),
             anomalies: Default::default(),

@@ -1,4 +1,4 @@
-//! The sections `jobs`, `webhooks` and `anomalies`.
+//! The sections `jobs`, `webhooks`, `anomalies` and `retention`.
 
 use std::time::Duration;
 
@@ -6,8 +6,10 @@ use jiff::civil::Time;
 use jiff::tz::TimeZone;
 
 use super::reader::{Section, set};
+use super::settings::Retention;
 use crate::events::anomaly;
 use crate::jobs::settings::{Settings, Webhooks, Window};
+use crate::units::Span;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub(super) fn jobs(mut section: Section<'_>) -> Settings {
     }
     set(&mut jobs.expires, section.span("expires", SECOND..=30 * DAY));
     set(&mut jobs.keep, section.span("keep", MINUTE..=365 * DAY));
+    set(&mut jobs.keep_dead, section.span("keep_dead", MINUTE..=3650 * DAY));
     set(&mut jobs.keep_files, section.span("keep_files", MINUTE..=3650 * DAY));
     set(&mut jobs.max_queued, section.count("max_queued", 1..=100_000_000).map(|count| count.0));
     jobs.off_peak = section.section("off_peak").and_then(window);
@@ -80,6 +83,18 @@ pub(super) fn anomalies(mut section: Section<'_>) -> anomaly::Settings {
     anomalies.webhook = section.text("webhook");
     section.finish();
     anomalies
+}
+
+pub(super) fn retention(mut section: Section<'_>) -> Retention {
+    let mut retention = Retention::default();
+    let mut keep = |key: &'static str, least: Duration, kept: &mut Option<Span>| {
+        let Some(item) = section.get(key) else { return };
+        *kept = if item.says("forever") { None } else { item.span(least..=3650 * DAY) };
+    };
+    keep("requests", DAY, &mut retention.requests);
+    keep("events", HOUR, &mut retention.events);
+    section.finish();
+    retention
 }
 
 pub(super) fn webhooks(mut section: Section<'_>) -> Webhooks {

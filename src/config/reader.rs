@@ -218,6 +218,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether it is this word.
+    pub fn says(&self, word: &str) -> bool {
+        matches!(&self.node.value, Value::Text(text) if text == word)
+    }
+
     /// A single value as it is written, whatever its kind: for words that are read by a grammar of their own.
     pub fn scalar(&self) -> Option<String> {
         match &self.node.value {

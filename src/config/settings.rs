@@ -41,6 +41,8 @@ pub struct Settings {
     pub cache: cache::settings::Settings,
     pub server: Server,
     pub storage: Storage,
+    /// How long what has happened is kept.
+    pub retention: Retention,
     /// Requests that are answered later.
     pub jobs: jobs::settings::Settings,
     /// What hands them out to workers. `None`: the store does.
@@ -61,6 +63,22 @@ pub struct Settings {
     pub guards: guard::Guards,
     /// What is changed of them for a tier or a team; [`Provider::transform`] has what is for a provider.
     pub transforms: Transforms,
+}
+
+/// The `retention` section: for how long it is known what has happened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retention {
+    /// Rows of the ledger, by whole days (UTC). Reports cover older ones by their sums, which stay. 1d to 3650d; `None`: for
+    /// ever.
+    pub requests: Option<Span>,
+    /// The log of events; those of jobs that have not ended stay. 1h to 3650d; `None`: for ever.
+    pub events: Option<Span>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { requests: None, events: Some(Span(Duration::from_secs(90 * 86_400))) }
+    }
 }
 
 /// Transformations by the name of a tier or a team.

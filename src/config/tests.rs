@@ -11,6 +11,9 @@ use super::*;
 use crate::catalog::Format;
 use crate::rank::settings::Strategy;
 
+mod clouds;
+mod stores;
+
 const TODAY: Date = jiff::civil::date(2026, 11, 20);
 
 fn env(name: &str) -> Option<String> {
@@ -225,60 +228,6 @@ fn broken_yaml_says_where() {
 }
 
 #[test]
-fn bedrock_wants_a_region_and_one_kind_of_credential() {
-    let keys = settings(
-        "providers: { bedrock: { region: eu-central-1, access_key_id: AKIA, secret_access_key: hidden-secret } }",
-    );
-    let bedrock = keys.provider("bedrock").expect("bedrock");
-    assert_eq!(bedrock.base_url, "https://bedrock-runtime.eu-central-1.amazonaws.com");
-    assert!(bedrock.identity.is_some() && bedrock.secrets().any(|secret| secret == "hidden-secret"));
-    let ids: Vec<&str> = keys.targets.iter().map(|target| target.id.model()).collect();
-    assert!(ids.contains(&"eu.anthropic.claude-sonnet-5") && ids.contains(&"global.anthropic.claude-sonnet-5"));
-    assert!(!ids.contains(&"us.anthropic.claude-sonnet-5"), "another geography");
-    let bearer = settings("providers: { mine: { format: bedrock, base_url: 'https://x.example', api_key: key } }");
-    assert!(bearer.provider("mine").is_some_and(|mine| mine.api_key.is_some() && mine.identity.is_none()));
-    for (yaml, part) in [
-        ("api_key: x", "needs region"),
-        ("region: us-east-1", "AWS_ACCESS_KEY_ID"),
-        ("region: us-east-1, access_key_id: x", "needs secret_access_key"),
-        ("region: 'x.example/', api_key: x, base_url: 'https://x.example'", "cannot be part of an address"),
-        ("region: us-east-1, api_key: x, access_key_id: id, secret_access_key: secret", "exclude each other"),
-    ] {
-        let shown = problem(&format!("providers: {{ bedrock: {{ {yaml} }} }}"));
-        assert!(shown.contains(part), "{shown}");
-    }
-}
-
-#[test]
-fn vertex_wants_a_project_a_location_and_a_service_account() {
-    let json = r#"{"client_email":"me@x.example","private_key":"PEM-secret","project_id":"mine"}"#;
-    let own = settings(&format!("providers: {{ vertex: {{ location: europe-west1, credentials: '{json}' }} }}"));
-    let vertex = own.provider("vertex").expect("vertex");
-    let url = "https://europe-west1-aiplatform.googleapis.com/v1/projects/mine/locations/europe-west1";
-    assert_eq!(vertex.base_url, url);
-    assert!(vertex.identity.is_some() && !format!("{vertex:?}").contains("PEM"));
-    let ready = settings("providers: { vertex: { project: p, location: global, api_key: ya29 } }");
-    let base = &ready.provider("vertex").expect("vertex").base_url;
-    assert_eq!(base, "https://aiplatform.googleapis.com/v1/projects/p/locations/global");
-    for (yaml, part) in [
-        ("project: p, location: global", "GOOGLE_APPLICATION_CREDENTIALS"),
-        ("api_key: x", "needs project and location"),
-        ("project: p, location: global, credentials: my-own-secret", "expected the JSON"),
-    ] {
-        let shown = problem(&format!("providers: {{ vertex: {{ {yaml} }} }}"));
-        assert!(shown.contains(part) && !shown.contains("my-own-secret"), "{shown}");
-    }
-}
-
-#[test]
-fn azure_takes_a_bearer_token_too() {
-    let bearer = settings("providers: { azure: { auth: bearer, api_key: eyJ, models: [gpt-5-mini] } }");
-    assert_eq!(bearer.provider("azure").map(|azure| azure.auth), Some(crate::catalog::Auth::Bearer));
-    let elsewhere = problem("providers: { openai: { auth: bearer } }");
-    assert!(elsewhere.contains("azure only"), "{elsewhere}");
-}
-
-#[test]
 fn a_server_of_ones_own_needs_an_address_and_a_format() {
     let settings = settings(
         "providers: { local: { format: openai, base_url: 'http://127.0.0.1:11434/v1', models: [{ id: llama3.2, price: free }] } }",
@@ -297,22 +246,6 @@ fn a_second_account_of_a_known_provider_has_its_catalogue() {
     );
     assert!(settings.targets.iter().any(|target| target.id.as_str() == "work/claude-sonnet-5"));
     assert_eq!(settings.provider("play").and_then(|play| play.fault.as_ref()).map(|fault| fault.rate), Some(0.2));
-}
-
-#[test]
-fn azure_has_deployments_at_an_endpoint_of_ones_own() {
-    let v1 = settings("providers: { azure: { models: [{ id: gpt-5-mini, deployment: mini-eu }] } }");
-    let mini = target(&v1, "azure/gpt-5-mini");
-    assert_eq!(mini.provider.url(&mini.model), "https://mine.openai.azure.com/openai/v1");
-    assert_eq!(mini.model.upstream_id(), "mini-eu");
-    assert!(mini.model.routable && mini.model.price.is_some());
-    let classic = settings("providers: { azure: { api_version: '2024-10-21', deployment: mine, models: [gpt-4o] } }");
-    let classic = target(&classic, "azure/gpt-4o");
-    assert_eq!(classic.provider.url(&classic.model), "https://mine.openai.azure.com/openai/deployments/mine");
-    assert_eq!(classic.provider.query, [("api-version".to_owned(), "2024-10-21".to_owned())]);
-    let unnamed = load("providers: { azure: }");
-    assert!(unnamed.warnings[0].contains("no alias such as `auto` picks any of its models"), "{:?}", unnamed.warnings);
-    assert!(problem("providers: { demo: { api_version: x } }").contains("for azure only"));
 }
 
 #[test]
@@ -366,24 +299,6 @@ fn a_local_server_without_models_is_asked_for_them() {
     assert_eq!(settings.discover.len(), 1);
     let asked = settings.with_models("ollama", &["llama3.2".to_owned()]);
     assert!(target(&asked, "ollama/llama3.2").model.routable);
-}
-
-#[test]
-fn cohere_and_ollama_speak_what_the_file_says() {
-    let text = "providers:
-  cohere: { api_key: k }
-  old: { format: openai, base_url: 'https://api.cohere.ai/compatibility/v1', api_key: k }
-  ollama: { format: ollama, models: [llama3.2] }
-  mine: { format: ollama, base_url: 'http://10.0.0.1:11434', models: [llama3.2] }";
-    let settings = settings(text);
-    let spoken = |name: &str| {
-        let provider = settings.providers.iter().find(|provider| &*provider.name == name).expect("a provider");
-        (provider.format, provider.listing_url().into_owned())
-    };
-    assert_eq!(spoken("cohere"), (Format::Cohere, "https://api.cohere.com/v1".to_owned()));
-    assert_eq!(spoken("old"), (Format::OpenAi, "https://api.cohere.ai/compatibility/v1".to_owned()));
-    assert_eq!(spoken("ollama"), (Format::Ollama, "http://127.0.0.1:11434/v1".to_owned()));
-    assert_eq!(spoken("mine"), (Format::Ollama, "http://10.0.0.1:11434/v1".to_owned()));
 }
 
 #[test]
@@ -453,9 +368,11 @@ fn the_manual_is_a_valid_file() {
 fn shown(settings: &Settings) -> String {
     let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, telemetry, .. } =
         settings;
+    let Settings { retention, jobs, anomalies, webhooks, events, overload, hedge, health_checks, .. } = settings;
     let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
     format!(
-        "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} {telemetry:?}"
+        "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} \
+         {telemetry:?} {retention:?} {jobs:?} {anomalies:?} {webhooks:?} {events:?} {overload:?} {hedge:?} {health_checks:?}"
     )
 }
 
@@ -466,48 +383,6 @@ fn the_defaults_in_the_manual_are_those_of_the_code() {
     assert_eq!(shown(&written), shown(&Settings::empty()));
     let mentioned = MANUAL.lines().filter(|line| line.trim_start().starts_with("#: ")).count();
     assert!(mentioned >= 28, "{mentioned} defaults are shown");
-}
-
-#[test]
-fn a_shared_store_needs_a_redis_and_a_secret_and_never_shows_its_password() {
-    let section =
-        MANUAL.split("\nshared:\n").nth(1).and_then(|rest| rest.split("\nlogging:").next()).expect("a section");
-    let written = section.replace("#: ", "").replace("# url: redis://", "url: redis://:open-sesame@");
-    let secret = "auth: { secret: a-secret-of-all-replicas-0123456789 }\nproviders: { demo: }\n";
-    let shared = settings(&format!("{secret}shared:\n{written}")).shared.expect("shared");
-    let default = crate::config::Shared { url: shared.url.clone(), ..crate::config::Shared::default() };
-    assert_eq!(shared, default, "the defaults in the manual are those of the code");
-    assert!(!format!("{shared:?}").contains("sesame"));
-    assert!(problem("providers: { demo: }\nshared: { url: 'redis://h' }").contains("auth.secret"));
-    let wrong = problems(&format!("{secret}shared: {{ url: 'http://:open-sesame@h', timeout: 1h, prefix: 'a b' }}"));
-    assert_eq!(wrong.len(), 3);
-    let wrong = Problems(wrong).to_string();
-    assert!(wrong.contains("redis://") && !wrong.contains("sesame"), "{wrong}");
-    assert!(settings("providers: { demo: }\nshared: { prefix: x }").shared.is_none(), "without a URL each for itself");
-}
-
-#[test]
-fn the_address_of_nats_is_taken_apart_and_never_shown() {
-    let queue = |text: &str| settings(&format!("providers: {{ demo: }}\nqueue: {{ {text} }}\n")).queue;
-    let one = queue("url: 'nats://me:open%2Fsesame@h,tls://other:5222'").expect("a queue");
-    assert_eq!(one.servers.iter().map(|url| url.as_str()).collect::<Vec<_>>(), ["nats://h", "tls://other:5222"]);
-    let Login::User(user, password) = &one.login else { panic!("{one:?}") };
-    assert_eq!((&**user, password.expose_secret()), ("me", "open/sesame"));
-    assert!(!format!("{one:?}").contains("sesame"));
-    assert!(matches!(queue("url: 'nats://token@h'").expect("a queue").login, Login::Token(_)));
-    let file = queue("url: 'nats://h', credentials: /run/me.creds").expect("a queue");
-    assert!(matches!(file.login, Login::Credentials(_)) && file.prefix == "stepwell" && file.replicas == 1);
-    assert!(queue("prefix: x").is_none(), "without a URL the store hands jobs out");
-
-    let wrong =
-        "queue: { url: 'nats://me:open-sesame@h/x', prefix: 'a.b', replicas: 9, urll: x }\nevents: { publish: true }\n";
-    let wrong = problems(&format!("providers: {{ demo: }}\n{wrong}"));
-    assert_eq!(wrong.len(), 5);
-    let wrong = Problems(wrong).to_string();
-    assert!(wrong.contains("nats://user:password@host") && wrong.contains("queue.url"), "{wrong}");
-    assert!(!wrong.contains("sesame@h"), "{wrong}");
-    assert!(problem("providers: { demo: }\nqueue: { url: 'nats://token@h', credentials: f }").contains("leave one"));
-    assert!(problem("providers: { demo: }\nqueue: { url: 'redis://h' }").contains("nats://"));
 }
 
 #[test]
@@ -626,33 +501,4 @@ fn cors_allows_what_is_written_and_nothing_that_was_not_meant() {
         let shown = problem(&with(cors));
         assert!(shown.contains(said) && shown.starts_with("providers.yaml:3:"), "{cors}: {shown}");
     }
-}
-
-#[test]
-fn a_databases_address_is_read_and_its_password_is_shown_nowhere() {
-    let storage = |url: &str| {
-        let yaml = format!("providers: {{ demo: }}\nstorage: {{ url: '{url}' }}\n");
-        parse(Path::new("providers.yaml"), &yaml, &|_| None, TODAY).map(|loaded| loaded.settings.storage)
-    };
-    let url = "postgres://me:hidden-secret@db.internal/ledger?sslmode=verify-full";
-    let Ok(Storage::Postgres(database)) = storage(url) else { panic!("{url}") };
-    assert_eq!((database.shown(), database.connections), ("me@db.internal:5432/ledger", 8));
-    assert!(!format!("{database:?}").contains("hidden-secret"));
-    for (url, said) in [
-        ("postgres://me:hidden/secret@db/ledger", "%2F for a /"),
-        ("postgres://me:hidden-secret@db", "names no database"),
-        ("postgres://me:hidden-secret@/ledger", "the address"),
-        ("postgres://me:hidden-secret@one,two/ledger", "several hosts"),
-        ("postgres://me@db/ledger?password=hidden-secret", "parameter that is not known"),
-        ("postgres://me:hidden-secret@db/ledger?sslmode=requir", "require"),
-        ("mysql://me:hidden-secret@db/ledger", "is not a storage"),
-        ("sqlite://", "names no file"),
-    ] {
-        let problems = storage(url).expect_err(url).to_string();
-        assert!(problems.contains(said), "{url}: {problems}");
-        assert!(!problems.contains("hidden") && !problems.contains("secret"), "{url}: {problems}");
-    }
-    let yaml = "providers: { demo: }\nstorage: { connections: 4 }\n";
-    let problems = parse(Path::new("providers.yaml"), yaml, &|_| None, TODAY).expect_err("no server").to_string();
-    assert!(problems.contains("only a database server"), "{problems}");
 }

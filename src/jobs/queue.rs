@@ -89,8 +89,9 @@ pub trait Queue: Send + Sync {
     /// How many there are in each state.
     fn counts(&self) -> Answer<'_, Vec<(Status, u64)>>;
 
-    /// Deletes jobs that ended before a moment, with what they were about. Returns how many.
-    fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64>;
+    /// Deletes jobs that ended before a moment, with what they were about; dead ones, for which an operator may still come,
+    /// before a moment of their own. Returns how many.
+    fn forget_ended_before(&self, moment_ms: i64, dead_ms: i64) -> Answer<'_, u64>;
 
     /// How whatever hands jobs out on behalf of the store is; `None` where the store does it alone.
     fn standing(&self) -> Option<Standing> {

@@ -23,6 +23,8 @@ pub struct Settings {
     pub expires: Span,
     /// How long an ended job and its result are kept. 1m to 365d.
     pub keep: Span,
+    /// How long dead letters are kept, for an operator to look at. 1m to 3650d.
+    pub keep_dead: Span,
     /// How long files that batches wrote are kept. 1m to 3650d.
     pub keep_files: Span,
     /// Jobs that may wait in all; one more is refused with 503. 1 to 100,000,000.
@@ -68,6 +70,7 @@ impl Default for Settings {
             backoff: Backoff { start: Span(Duration::from_secs(1)), max: Span(Duration::from_secs(300)) },
             expires: Span(Duration::from_secs(24 * 3600)),
             keep: Span(Duration::from_secs(7 * 24 * 3600)),
+            keep_dead: Span(Duration::from_secs(30 * 24 * 3600)),
             keep_files: Span(Duration::from_secs(30 * 24 * 3600)),
             max_queued: 1_000_000,
             off_peak: None,

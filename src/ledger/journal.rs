@@ -41,6 +41,10 @@ pub trait Journal: Send + Sync {
 
     /// At most `limit` rows, newest first, without decisions.
     fn recent<'a>(&'a self, filter: &'a Filter, limit: usize, before: Option<&'a Cursor>) -> Answer<'a, Vec<Row>>;
+
+    /// Deletes the rows of requests that began before a moment, rounded down to a day (UTC). Their sums stay: reports still
+    /// cover them, by whole hours. Returns how many were deleted.
+    fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64>;
 }
 
 /// Which rows a list shows. Everything that is `None` passes.

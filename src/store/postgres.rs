@@ -39,6 +39,7 @@ use crate::ledger::journal::{Answer, Batch, Cursor, Failure, Filter, Journal};
 use crate::ledger::report::Group;
 use crate::ledger::row::Row;
 use crate::ledger::usage::{DAY_MS, UsageQuery, floor};
+use crate::store::FORGOTTEN_AT_ONCE;
 use pool::Pool;
 
 pub use schema::OpenError;
@@ -57,7 +58,6 @@ const START: Duration = Duration::from_secs(10);
 const UNSUMMED: u64 = 2_048;
 /// Batches summed in one transaction, and rows deleted in one; bounds how long others wait.
 const BATCHES: i64 = 512;
-const STRIDE: i64 = 16_384;
 /// What the server says when two change the same rows of one snapshot, and how often that is tried again.
 const CONFLICT: &str = "40001";
 const CONFLICTS: u32 = 20;
@@ -134,21 +134,6 @@ impl Postgres {
         Ok(found)
     }
 
-    /// Deletes the requests that started before a moment, rounded down to a day. Their sums stay: reports still cover
-    /// them, by whole hours. Returns how many were deleted.
-    pub async fn purge(&self, before_ms: i64) -> Result<u64, Failure> {
-        let before_ms = floor(before_ms, DAY_MS);
-        self.catch_up(projection::Turn::Wait).await?;
-        self.run(LOOK_UP, move |connection| Box::pin(projection::keep_since(connection, before_ms))).await?;
-        let mut deleted = 0;
-        loop {
-            match self.run(WORK, |connection| Box::pin(projection::purge(connection, STRIDE))).await? {
-                0 => return Ok(deleted),
-                more => deleted += more,
-            }
-        }
-    }
-
     /// Closes all connections; those that are in use, when they are no longer.
     pub async fn close(&self) {
         self.0.pool.close().await;
@@ -156,11 +141,19 @@ impl Postgres {
 
     /// Sums what no sum holds, until nothing is left. Returns how many batches were summed.
     async fn catch_up(&self, turn: projection::Turn) -> Result<u64, Failure> {
-        let mut summed = 0;
+        self.until_none(move |connection| Box::pin(projection::sum(connection, turn, BATCHES))).await
+    }
+
+    /// Does a little at a time, until nothing is left to do; in between others have their turn. Returns how much it was.
+    async fn until_none(
+        &self,
+        some: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<u64, sqlx::Error>> + Clone + Send + 'static,
+    ) -> Result<u64, Failure> {
+        let mut done = 0;
         loop {
-            match self.run(WORK, move |connection| Box::pin(projection::sum(connection, turn, BATCHES))).await? {
-                0 => return Ok(summed),
-                more => summed += more,
+            match self.run(WORK, some.clone()).await? {
+                0 => return Ok(done),
+                more => done += more,
             }
         }
     }
@@ -220,6 +213,15 @@ impl Journal for Postgres {
         let (filter, before) = (filter.clone(), before.cloned());
         Box::pin(async move {
             self.run(LOOK_UP, move |connection| Box::pin(rows::recent(connection, filter, limit, before))).await
+        })
+    }
+
+    fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let before_ms = floor(moment_ms, DAY_MS);
+            self.catch_up(projection::Turn::Wait).await?;
+            self.run(LOOK_UP, move |connection| Box::pin(projection::keep_since(connection, before_ms))).await?;
+            self.until_none(|connection| Box::pin(projection::purge(connection, FORGOTTEN_AT_ONCE))).await
         })
     }
 }

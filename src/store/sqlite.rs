@@ -21,6 +21,7 @@ mod rows; // requests in and out
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
@@ -35,6 +36,7 @@ use crate::ledger::journal::{Answer, Batch, Cursor, Failure, Filter, Journal};
 use crate::ledger::report::Group;
 use crate::ledger::row::Row;
 use crate::ledger::usage::{DAY_MS, UsageQuery, floor};
+use crate::store::FORGOTTEN_AT_ONCE;
 
 /// How long a statement waits for another process's lock.
 const BUSY: Duration = Duration::from_secs(10);
@@ -193,13 +195,6 @@ impl Sqlite {
         .await
     }
 
-    /// Deletes the requests that started before a moment, rounded down to a day. Their sums stay: reports still cover
-    /// them, by whole hours. Returns how many were deleted.
-    pub async fn purge(&self, before_ms: i64) -> Result<u64, Failure> {
-        let before_ms = floor(before_ms, DAY_MS);
-        self.write(async |connection| projection::purge(connection, before_ms, STRIDE).await).await
-    }
-
     /// Folds the write-ahead log into the file, beside those who write. A log that has grown long all the same is begun
     /// anew, for which writers wait for a moment. To be called about once a second.
     pub async fn tidy_log(&self) -> Result<(), Failure> {
@@ -262,6 +257,20 @@ impl Sqlite {
 }
 
 impl Sqlite {
+    /// Deletes a little at a time, until nothing is left to delete; in between others write. Returns how much went.
+    async fn forget(
+        &self,
+        some: impl for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<u64, sqlx::Error>> + Send + Sync,
+    ) -> Result<u64, Failure> {
+        let mut forgotten = 0;
+        loop {
+            match self.write(async |connection| some(connection).await).await? {
+                0 => return Ok(forgotten),
+                more => forgotten += more,
+            }
+        }
+    }
+
     /// Several statements that count together or not at all.
     async fn transact<T>(
         &self,
@@ -324,6 +333,14 @@ impl Journal for Sqlite {
         Box::pin(async move {
             let mut connection = self.read().await?;
             rows::recent(&mut connection, filter, limit, before).await.map_err(failure)
+        })
+    }
+
+    fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let before_ms = floor(moment_ms, DAY_MS);
+            self.write(async |connection| projection::keep_since(connection, before_ms).await).await?;
+            self.forget(|connection| Box::pin(projection::purge(connection, FORGOTTEN_AT_ONCE))).await
         })
     }
 }

@@ -70,11 +70,7 @@ impl Kit {
     }
 
     pub async fn purge(&self, before_ms: i64) -> u64 {
-        match &self.store {
-            Store::Sqlite(store) => store.purge(before_ms).await,
-            Store::Postgres(store) => store.purge(before_ms).await,
-        }
-        .expect("purged")
+        self.journal().forget_before(before_ms).await.expect("purged")
     }
 
     /// Sums some of what is there, and not all of it.

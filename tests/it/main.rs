@@ -34,6 +34,7 @@ mod operations;
 mod postgres;
 mod recall;
 mod replicas;
+mod retention;
 mod routing;
 mod sagas;
 mod scripted;

@@ -235,8 +235,8 @@ impl Queue for Nats {
         self.store.counts()
     }
 
-    fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64> {
-        self.store.forget_ended_before(moment_ms)
+    fn forget_ended_before(&self, moment_ms: i64, dead_ms: i64) -> Answer<'_, u64> {
+        self.store.forget_ended_before(moment_ms, dead_ms)
     }
 
     fn standing(&self) -> Option<Standing> {

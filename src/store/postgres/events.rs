@@ -16,13 +16,12 @@ use tokio::time::{Instant, sleep};
 
 use super::change::Change;
 use super::rows::storable;
-use super::{LOOK_UP, Postgres, WORK};
+use super::{LOOK_UP, Postgres};
 use crate::events::log::{Log, Note, Wanted};
 use crate::events::{Event, Kind};
 use crate::ledger::journal::Answer;
+use crate::store::FORGOTTEN_AT_ONCE;
 
-/// Events deleted in one transaction.
-const FORGOTTEN_AT_ONCE: i64 = 10_000;
 /// How long a reader waits for writers under way. One that is frozen holds its lock for at most the session's idle limit.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -45,16 +44,7 @@ impl Log for Postgres {
     }
 
     fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self.run(WORK, move |connection| Box::pin(forget_some(connection, moment_ms))).await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
-        })
+        Box::pin(async move { self.until_none(move |connection| Box::pin(forget_some(connection, moment_ms))).await })
     }
 }
 

@@ -53,16 +53,7 @@ impl Files for Postgres {
     }
 
     fn forget_expired(&self, now_ms: i64) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self.run(WORK, move |connection| Box::pin(forget_some(connection, now_ms))).await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
-        })
+        Box::pin(async move { self.until_none(move |connection| Box::pin(forget_some(connection, now_ms))).await })
     }
 }
 

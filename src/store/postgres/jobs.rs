@@ -11,17 +11,16 @@ use sqlx::{AssertSqlSafe, PgConnection, QueryBuilder, Row as _};
 
 use super::change::Change;
 use super::rows::storable;
-use super::{LOOK_UP, Postgres, SUBMIT, WORK, batches};
+use super::{LOOK_UP, Postgres, SUBMIT, batches};
 use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
 use crate::jobs::queue::{Contents, Filter, Obeyed, Order, Queue, Taken};
 use crate::ledger::journal::Answer;
+use crate::store::FORGOTTEN_AT_ONCE;
 use crate::store::follow_up::{Outcome, Wait, delivery, facts_of_new};
 
 /// Jobs given back or ended because of the time in one claim; bounds how long their rows are locked.
 const OVERDUE_AT_ONCE: i64 = 100;
-/// Ended jobs deleted in one transaction.
-const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 const COLUMNS: &str = "job.id, job.kind, job.status, job.key, job.part_of, job.place, job.priority, job.attempts, \
      job.max_attempts, job.created_unix_ms, job.not_before_unix_ms, job.expires_unix_ms, job.ended_unix_ms, \
@@ -92,16 +91,9 @@ impl Queue for Postgres {
         Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(counts(connection))).await })
     }
 
-    fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64> {
+    fn forget_ended_before(&self, moment_ms: i64, dead_ms: i64) -> Answer<'_, u64> {
         Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self.run(WORK, move |connection| Box::pin(forget_some(connection, moment_ms))).await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
+            self.until_none(move |connection| Box::pin(forget_some(connection, moment_ms, dead_ms))).await
         })
     }
 }
@@ -443,11 +435,13 @@ async fn counts(connection: &mut PgConnection) -> Result<Vec<(Status, u64)>, sql
     Ok(Status::ALL.into_iter().map(counted).collect())
 }
 
-async fn forget_some(connection: &mut PgConnection, moment_ms: i64) -> Result<u64, sqlx::Error> {
+async fn forget_some(connection: &mut PgConnection, moment_ms: i64, dead_ms: i64) -> Result<u64, sqlx::Error> {
     // Lines of a batch that is still going on are what its files are written from.
-    let statement = "DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended_unix_ms < $1 AND NOT EXISTS \
-         (SELECT FROM batch WHERE batch.id = job.part_of AND batch.ended_unix_ms IS NULL) LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    Ok(sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE).execute(connection).await?.rows_affected())
+    let statement = "DELETE FROM job WHERE seq IN (SELECT seq FROM job WHERE ended_unix_ms < greatest($1, $2) \
+         AND ended_unix_ms < CASE status WHEN 'dead' THEN $2 ELSE $1 END AND NOT EXISTS \
+         (SELECT FROM batch WHERE batch.id = job.part_of AND batch.ended_unix_ms IS NULL) LIMIT $3 FOR UPDATE SKIP LOCKED)";
+    let done = sqlx::query(statement).bind(moment_ms).bind(dead_ms).bind(FORGOTTEN_AT_ONCE);
+    Ok(done.execute(connection).await?.rows_affected())
 }
 
 fn milliseconds(span: Duration) -> i64 {

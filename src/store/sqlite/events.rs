@@ -7,9 +7,7 @@ use super::{Sqlite, failure};
 use crate::events::log::{Log, Note, Wanted};
 use crate::events::{Event, Kind};
 use crate::ledger::journal::Answer;
-
-/// Events deleted in one transaction; bounds how long the lock is held.
-const FORGOTTEN_AT_ONCE: i64 = 10_000;
+use crate::store::FORGOTTEN_AT_ONCE;
 
 impl Log for Sqlite {
     fn note<'a>(&'a self, notes: &'a [Note]) -> Answer<'a, ()> {
@@ -42,25 +40,16 @@ impl Log for Sqlite {
     }
 
     fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self
-                    .write(async |connection| {
-                        let statement = "DELETE FROM event WHERE seq IN (SELECT e.seq FROM event e \
-                             LEFT JOIN job j ON j.id = e.subject AND j.ended_unix_ms IS NULL \
-                             WHERE e.at_unix_ms < ? AND j.id IS NULL LIMIT ?)";
-                        let done = sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE);
-                        Ok(done.execute(connection).await?.rows_affected())
-                    })
-                    .await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
-        })
+        Box::pin(async move { self.forget(move |connection| Box::pin(forget_some(connection, moment_ms))).await })
     }
+}
+
+async fn forget_some(connection: &mut SqliteConnection, moment_ms: i64) -> Result<u64, sqlx::Error> {
+    let statement = "DELETE FROM event WHERE seq IN (SELECT e.seq FROM event e \
+         LEFT JOIN job j ON j.id = e.subject AND j.ended_unix_ms IS NULL \
+         WHERE e.at_unix_ms < ? AND j.id IS NULL LIMIT ?)";
+    let done = sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE);
+    Ok(done.execute(connection).await?.rows_affected())
 }
 
 /// Within a transaction of the caller.

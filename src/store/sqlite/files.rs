@@ -1,7 +1,7 @@
 //! Files: the port `batch::file` in the tables `file` and `file_piece`.
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _, SqliteConnection};
+use sqlx::{Connection as _, QueryBuilder, Row as _, SqliteConnection};
 
 use super::{Sqlite, failure};
 use crate::batch::file::{File, Files, Filter};
@@ -113,33 +113,26 @@ impl Files for Sqlite {
     }
 
     fn forget_expired(&self, now_ms: i64) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self
-                    .transact(async |connection| {
-                        // What a batch still reads stays until it has ended.
-                        let statement = "SELECT id FROM file WHERE (expires_unix_ms <= ? OR (whole = 0 AND created_unix_ms < ?)) \
-                             AND NOT EXISTS (SELECT 1 FROM batch WHERE input_file = file.id AND ended_unix_ms IS NULL) LIMIT ?";
-                        let gone: Vec<String> = sqlx::query_scalar(statement)
-                            .bind(now_ms)
-                            .bind(now_ms.saturating_sub(UNFINISHED_MS))
-                            .bind(FORGOTTEN_AT_ONCE)
-                            .fetch_all(&mut *connection)
-                            .await?;
-                        for id in &gone {
-                            remove(connection, id).await?;
-                        }
-                        Ok(gone.len() as u64)
-                    })
-                    .await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
-        })
+        Box::pin(async move { self.forget(move |connection| Box::pin(forget_some(connection, now_ms))).await })
     }
+}
+
+async fn forget_some(connection: &mut SqliteConnection, now_ms: i64) -> Result<u64, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    // What a batch still reads stays until it has ended.
+    let statement = "SELECT id FROM file WHERE (expires_unix_ms <= ? OR (whole = 0 AND created_unix_ms < ?)) \
+         AND NOT EXISTS (SELECT 1 FROM batch WHERE input_file = file.id AND ended_unix_ms IS NULL) LIMIT ?";
+    let gone: Vec<String> = sqlx::query_scalar(statement)
+        .bind(now_ms)
+        .bind(now_ms.saturating_sub(UNFINISHED_MS))
+        .bind(FORGOTTEN_AT_ONCE)
+        .fetch_all(&mut *transaction)
+        .await?;
+    for id in &gone {
+        remove(&mut transaction, id).await?;
+    }
+    transaction.commit().await?;
+    Ok(gone.len() as u64)
 }
 
 async fn remove(connection: &mut SqliteConnection, id: &str) -> Result<bool, sqlx::Error> {

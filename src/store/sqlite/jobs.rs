@@ -12,12 +12,11 @@ use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
 use crate::jobs::queue::{Contents, Filter, Obeyed, Order, Queue, Taken};
 use crate::ledger::journal::{Answer, Failure};
+use crate::store::FORGOTTEN_AT_ONCE;
 use crate::store::follow_up::{Outcome, Wait, delivery, facts_of_new};
 
 /// Jobs given back or ended because of the time in one claim; bounds how long the lock is held.
 const OVERDUE_AT_ONCE: i64 = 100;
-/// Ended jobs deleted in one transaction.
-const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 const COLUMNS: &str = "id, kind, status, key, part_of, place, priority, attempts, max_attempts, created_unix_ms, \
      not_before_unix_ms, expires_unix_ms, ended_unix_ms, http_status, error, webhook, seq";
@@ -185,27 +184,21 @@ impl Queue for Sqlite {
         })
     }
 
-    fn forget_ended_before(&self, moment_ms: i64) -> Answer<'_, u64> {
-        Box::pin(async move {
-            let mut forgotten = 0;
-            loop {
-                let gone = self
-                    .write(async |connection| {
-                        // Lines of a batch that is still going on are what its files are written from.
-                        let statement = "DELETE FROM job WHERE seq IN (SELECT j.seq FROM job j \
-                             LEFT JOIN batch b ON b.id = j.part_of AND b.ended_unix_ms IS NULL \
-                             WHERE j.ended_unix_ms < ? AND b.id IS NULL LIMIT ?)";
-                        let done = sqlx::query(statement).bind(moment_ms).bind(FORGOTTEN_AT_ONCE);
-                        Ok(done.execute(connection).await?.rows_affected())
-                    })
-                    .await?;
-                forgotten += gone;
-                if gone == 0 {
-                    return Ok(forgotten);
-                }
-            }
-        })
+    fn forget_ended_before(&self, moment_ms: i64, dead_ms: i64) -> Answer<'_, u64> {
+        Box::pin(
+            async move { self.forget(move |connection| Box::pin(forget_some(connection, moment_ms, dead_ms))).await },
+        )
     }
+}
+
+async fn forget_some(connection: &mut SqliteConnection, moment_ms: i64, dead_ms: i64) -> Result<u64, sqlx::Error> {
+    // Lines of a batch that is still going on are what its files are written from.
+    let statement = "DELETE FROM job WHERE seq IN (SELECT j.seq FROM job j \
+         LEFT JOIN batch b ON b.id = j.part_of AND b.ended_unix_ms IS NULL \
+         WHERE j.ended_unix_ms < max(?1, ?2) AND j.ended_unix_ms < iif(j.status = 'dead', ?2, ?1) \
+         AND b.id IS NULL LIMIT ?3)";
+    let done = sqlx::query(statement).bind(moment_ms).bind(dead_ms).bind(FORGOTTEN_AT_ONCE);
+    Ok(done.execute(connection).await?.rows_affected())
 }
 
 /// Jobs on their way in, and who waits to hear of it.

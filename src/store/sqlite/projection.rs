@@ -162,7 +162,8 @@ pub async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error>
     let kept_since_ms = state(connection).await?.kept_since_ms;
     if let Some(kept_since_ms) = kept_since_ms {
         // Stragglers of the purged time exist only in sums that stay: they must not be summed twice.
-        purge(connection, kept_since_ms, super::STRIDE).await?;
+        keep_since(connection, kept_since_ms).await?;
+        while purge(connection, super::STRIDE).await? > 0 {}
     }
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query("DELETE FROM usage_cell WHERE start >= ?")
@@ -173,30 +174,24 @@ pub async fn clear(connection: &mut SqliteConnection) -> Result<(), sqlx::Error>
     transaction.commit().await
 }
 
-/// Deletes requests older than a day's beginning, once they are summed.
-pub async fn purge(connection: &mut SqliteConnection, before_ms: i64, stride: i64) -> Result<u64, sqlx::Error> {
-    catch_up(connection, 0, stride).await?;
-    // First the mark: from here on no report looks for single requests of that time.
+/// Sums what no sum holds; from here on no report looks for single requests before a day's beginning.
+pub async fn keep_since(connection: &mut SqliteConnection, before_ms: i64) -> Result<(), sqlx::Error> {
+    catch_up(connection, 0, super::STRIDE).await?;
     sqlx::query("UPDATE usage_state SET kept_since_ms = max(ifnull(kept_since_ms, ?1), ?1)")
         .bind(before_ms)
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    let mut deleted = 0;
-    loop {
-        let count = sqlx::query(
-            "DELETE FROM request WHERE seq IN (SELECT seq FROM request WHERE started_unix_ms < ? \
-             AND seq <= (SELECT summed_seq FROM usage_state) LIMIT ?)",
-        )
-        .bind(before_ms)
-        .bind(stride)
-        .execute(&mut *connection)
-        .await?
-        .rows_affected();
-        deleted += count;
-        if count == 0 {
-            return Ok(deleted);
-        }
-    }
+    Ok(())
+}
+
+/// Deletes at most so many requests of the purged time that are in the sums. Returns how many were deleted.
+pub async fn purge(connection: &mut SqliteConnection, most: i64) -> Result<u64, sqlx::Error> {
+    let deleted = sqlx::query(
+        "DELETE FROM request WHERE seq IN (SELECT seq FROM request \
+         WHERE started_unix_ms < (SELECT kept_since_ms FROM usage_state) \
+         AND seq <= (SELECT summed_seq FROM usage_state) LIMIT ?)",
+    );
+    Ok(deleted.bind(most).execute(connection).await?.rows_affected())
 }
 
 /// The groups of a report, from one consistent view of the file.

@@ -68,7 +68,11 @@ async fn a_batch_goes_from_its_lines_to_its_files(kit: Kit) {
     let ended = kit.store.batches().ended("batch_a", 1, 10).await.expect("lines");
     assert_eq!(ended.iter().map(|line| line.place).collect::<Vec<_>>(), [2, 3]);
     assert_eq!((ended[0].status, ended[1].result.as_deref()), (JobStatus::Failed, Some(&b"result"[..])));
-    assert_eq!(kit.store.queue().forget_ended_before(i64::MAX).await.expect("done"), 0, "files are made of them");
+    assert_eq!(
+        kit.store.queue().forget_ended_before(i64::MAX, i64::MAX).await.expect("done"),
+        0,
+        "files are made of them"
+    );
     for output in ["out", "other"] {
         kit.store.batches().finish("batch_a", Some(output), None).await.expect("finished, and once");
     }

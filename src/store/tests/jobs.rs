@@ -301,8 +301,22 @@ async fn contents_come_back_byte_for_byte_and_go_when_they_are_old(kit: Kit) {
     let (kept, result) = kit.store.queue().contents("a").await.expect("an answer").expect("contents");
     assert!(kept == request && result.as_ref() == Some(&request));
     let tomorrow = now_ms() + 24 * 3_600_000;
-    assert_eq!(kit.store.queue().forget_ended_before(0).await.expect("done"), 0);
-    assert_eq!(kit.store.queue().forget_ended_before(tomorrow).await.expect("done"), 1, "the other one has not ended");
+    let forget = async |ended: i64, dead: i64| kit.store.queue().forget_ended_before(ended, dead).await.expect("done");
+    kit.submit(&[New { max_attempts: 1, priority: 1, ..new("dead") }]).await;
+    let dead = kit.claim(1, LEASE).await.remove(0);
+    kit.end(&dead.hold, &again(0)).await;
+    assert_eq!(forget(0, tomorrow).await, 1, "the dead one");
+    assert_eq!(kit.store.queue().contents("dead").await.expect("an answer"), None);
+    kit.submit(&[New { max_attempts: 1, priority: 1, ..new("dead") }]).await;
+    let dead = kit.claim(1, LEASE).await.remove(0);
+    kit.end(&dead.hold, &again(0)).await;
+    assert_eq!(forget(0, 0).await, 0);
+    assert_eq!(
+        forget(tomorrow, 0).await,
+        1,
+        "the other one has not ended, and for the dead one somebody may still come"
+    );
+    assert!(kit.store.queue().contents("dead").await.expect("an answer").is_some());
     assert_eq!(kit.store.queue().contents("a").await.expect("an answer"), None);
     let before = kit.history("b").await;
     assert!(kit.store.log().forget_before(tomorrow).await.expect("done") >= 3);
