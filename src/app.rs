@@ -103,6 +103,14 @@ pub fn home(storage: &Storage, data_dir: Option<&std::path::Path>) -> anyhow::Re
     })
 }
 
+/// By which events and jobs tell servers apart: the same after a restart, another one on another host or directory.
+fn server_name(home: &Home) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let beside = std::path::absolute(home.beside()).unwrap_or_else(|_| home.beside().to_owned());
+    let place = blake3::hash(beside.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{host}-{}", &place[..8])
+}
+
 /// Servers that share a database share no directory: what is in it belongs to one of them.
 fn claim(home: &Home) -> anyhow::Result<Option<std::fs::File>> {
     let Home::Shared { beside, .. } = home else { return Ok(None) };
@@ -191,11 +199,13 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     if let Some(nats) = &nats {
         queue::start(nats, &desk.bell, &tracker, &stop).await;
     }
-    let workers = jobs::workers(&desk);
+    let server = server_name(&home);
+    let workers = jobs::workers(&desk, &server);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
     tracker.spawn(jobs::count(desk.clone(), stop.clone()));
     tracker.spawn(retention::keep(desk.clone(), store.journal(), stop.clone()));
     let notes = gateway.dispatcher.fleet.notes.clone();
+    notes.sign(server);
     notes.add(Kind::ServerStarted, "server", facts([("version", env!("CARGO_PKG_VERSION").into())]));
     tracker.spawn(jobs::write_notes(desk.clone(), notes, stop.clone()));
     let shared = Shared {

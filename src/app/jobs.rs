@@ -23,9 +23,9 @@ const TIDY_LOG_EVERY: Duration = Duration::from_millis(500);
 const RETRY_NOTES: Duration = Duration::from_secs(1);
 
 /// This server's workers.
-pub fn workers(desk: &Arc<Desk>) -> Arc<Workers> {
+pub fn workers(desk: &Arc<Desk>, server: &str) -> Arc<Workers> {
     let (queue, bell) = (desk.kept.queue.clone(), desk.bell.clone());
-    let name = format!("{}-{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let name = format!("{server}-{}", std::process::id());
     Arc::new(Workers { queue, execute: desk.clone(), bell, name })
 }
 
@@ -35,14 +35,16 @@ pub async fn work(workers: Arc<Workers>, gateway: Arc<Gateway>, stop: Cancellati
     workers.run(move || gateway.rules().settings.jobs.clone(), stop, grace).await;
 }
 
-/// Counts jobs until `stop`, for metrics and for the limit of those that wait.
+/// Counts jobs until `stop`, for metrics and for the limit of those that wait. Many take long to count: never for more than
+/// a fiftieth of the time.
 pub async fn count(desk: Arc<Desk>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(COUNT_EVERY);
+    let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        let began = tokio::time::Instant::now();
         match desk.kept.queue.counts().await {
             Ok(counts) => {
                 for (status, count) in &counts {
@@ -53,6 +55,7 @@ pub async fn count(desk: Arc<Desk>, stop: CancellationToken) {
             }
             Err(failure) => tracing::warn!(error = %failure, "jobs cannot be counted"),
         }
+        pause = COUNT_EVERY.max(50 * began.elapsed());
     }
 }
 

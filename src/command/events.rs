@@ -234,8 +234,11 @@ pub fn at(place: &Place, text: &str) -> Outcome {
     if place.json {
         let batches: serde_json::Map<String, Value> =
             state.batches.iter().map(|(id, kind)| (id.clone(), kind.as_str().into())).collect();
-        let open: serde_json::Map<String, Value> =
-            state.open_breakers.iter().map(|(target, since)| (target.clone(), rfc3339(*since).into())).collect();
+        let open: Vec<Value> = state
+            .open_breakers
+            .iter()
+            .map(|((target, server), since)| json!({"target": target, "server": server, "since": rfc3339(*since)}))
+            .collect();
         let shown = json!({
             "at": rfc3339(moment_ms), "usage": usage, "jobs": counted(&state), "batches": batches,
             "open_breakers": open, "anomalies": state.anomalies, "events": state.events,
@@ -266,8 +269,8 @@ pub fn at(place: &Place, text: &str) -> Outcome {
     for (id, kind) in &state.batches {
         lines.push(format!("  batch     {id} {}", kind.as_str()));
     }
-    for (target, since) in &state.open_breakers {
-        lines.push(format!("  breaker   {target} open since {}", rfc3339(*since)));
+    for ((target, server), since) in &state.open_breakers {
+        lines.push(format!("  breaker   {target} open since {} at {server}", rfc3339(*since)));
     }
     lines.push(format!("  log       {} events, {} anomalies", state.events, state.anomalies));
     print(&lines.join("\n"))

@@ -1,6 +1,6 @@
 //! What the router itself has to say: written down soon, never waited for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 use super::log::{Log, Note};
 use super::{Facts, Kind};
 use crate::ledger::journal::Failure;
+
+/// The fact that says whose note it is.
+pub const SERVER: &str = "server";
 
 /// Notes that wait to be written; beyond that the newest are dropped and counted.
 const MOST: usize = 4096;
@@ -19,14 +22,23 @@ pub struct Notes(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    server: OnceLock<String>,
     waiting: Mutex<Vec<Note>>,
     added: Notify,
     dropped: AtomicU64,
 }
 
 impl Notes {
+    /// From here on every note says that it is this server's. Only the first name counts.
+    pub fn sign(&self, server: String) {
+        let _ = self.0.server.set(server);
+    }
+
     /// Something has happened just now.
-    pub fn add(&self, kind: Kind, subject: &str, facts: Facts) {
+    pub fn add(&self, kind: Kind, subject: &str, mut facts: Facts) {
+        if let Some(server) = self.0.server.get() {
+            facts.insert(SERVER.to_owned(), server.as_str().into());
+        }
         let at_unix_ms = jiff::Timestamp::now().as_millisecond();
         let mut waiting = self.0.waiting.lock();
         if waiting.len() >= MOST {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::job::Status;
+use crate::events::notes::SERVER;
 use crate::events::{Event, Kind};
 
 /// What the events up to some moment add up to.
@@ -12,8 +15,8 @@ pub struct State {
     pub jobs: BTreeMap<String, Told>,
     /// Batches by id: the last that happened to them.
     pub batches: BTreeMap<String, Kind>,
-    /// Targets whose breaker is open, and since when.
-    pub open_breakers: BTreeMap<String, i64>,
+    /// Targets whose breaker is open, with the server whose breaker it is (empty: the log does not say), and since when.
+    pub open_breakers: BTreeMap<(String, String), i64>,
     /// Every time that a breaker opened or closed, in order.
     pub breakers: Vec<(i64, String, Kind)>,
     pub anomalies: u64,
@@ -32,18 +35,22 @@ impl State {
     /// Takes in the next event of the log.
     pub fn add(&mut self, event: &Event) {
         self.events += 1;
+        let server = event.facts.get(SERVER).and_then(Value::as_str).unwrap_or_default();
+        let breaker = || (event.subject.clone(), server.to_owned());
         match event.kind {
             Kind::BreakerOpened => {
-                self.open_breakers.insert(event.subject.clone(), event.at_unix_ms);
+                self.open_breakers.insert(breaker(), event.at_unix_ms);
                 self.breakers.push((event.at_unix_ms, event.subject.clone(), event.kind));
             }
             Kind::BreakerClosed => {
-                self.open_breakers.remove(&event.subject);
+                self.open_breakers.remove(&breaker());
                 self.breakers.push((event.at_unix_ms, event.subject.clone(), event.kind));
             }
             Kind::Anomaly => self.anomalies += 1,
-            // Breakers live as long as their server.
-            Kind::ServerStarted => self.open_breakers.clear(),
+            // Breakers live as long as their server. What says of no server whose it is can only be of one that is gone.
+            Kind::ServerStarted | Kind::ServerStopped => {
+                self.open_breakers.retain(|(_, whose), _| whose != server && !whose.is_empty());
+            }
             kind if kind.is_of_batch() => {
                 self.batches.insert(event.subject.clone(), kind);
             }
@@ -72,6 +79,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::facts;
 
     fn after(kinds: &[(Kind, &str)]) -> State {
         let mut state = State::default();
@@ -111,11 +119,23 @@ mod tests {
     }
 
     #[test]
-    fn breakers_are_open_until_they_close_or_their_server_starts_anew() {
-        use Kind::{BreakerClosed, BreakerOpened, ServerStarted};
-        let opened = after(&[(BreakerOpened, "a"), (BreakerOpened, "b"), (BreakerClosed, "a")]);
-        assert_eq!(opened.open_breakers.keys().collect::<Vec<_>>(), ["b"]);
-        assert_eq!(opened.breakers.len(), 3);
-        assert!(after(&[(BreakerOpened, "a"), (ServerStarted, "server")]).open_breakers.is_empty());
+    fn breakers_are_open_until_they_close_or_their_server_stops_or_starts_anew() {
+        use Kind::{BreakerClosed, BreakerOpened, ServerStarted, ServerStopped};
+        let open = |happened: &[(Kind, &str, &str)]| {
+            let mut state = State::default();
+            for (kind, subject, server) in happened {
+                let facts = facts([(SERVER, Some(*server).filter(|server| !server.is_empty()).into())]);
+                let subject = (*subject).to_owned();
+                state.add(&Event { seq: None, at_unix_ms: 1, kind: *kind, subject, key: None, facts });
+            }
+            state.open_breakers.into_keys().map(|(target, server)| format!("{target}@{server}")).collect::<Vec<_>>()
+        };
+        let opened = [(BreakerOpened, "a", "one"), (BreakerOpened, "b", "one"), (BreakerOpened, "a", "two")];
+        let then = |more: (Kind, &'static str, &'static str)| open(&[&opened[..], &[more]].concat());
+        assert_eq!(then((BreakerClosed, "a", "one")), ["a@two", "b@one"]);
+        for kind in [ServerStarted, ServerStopped] {
+            assert_eq!(then((kind, "server", "one")), ["a@two"], "another server's stay");
+        }
+        assert!(open(&[(BreakerOpened, "a", ""), (ServerStarted, "server", "one")]).is_empty(), "an older version's");
     }
 }
