@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod keys;
 mod line;
 pub mod listen;
+mod publish;
 pub mod queue;
 pub mod refusal;
 pub mod reload;
@@ -200,6 +201,9 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         queue::start(nats, &desk.bell, &tracker, &stop).await;
     }
     let server = server_name(&home);
+    let holder = format!("{server}-{}", std::process::id());
+    publish::begin(&desk, &holder).await?;
+    tracker.spawn(publish::publish(desk.clone(), holder, stop.clone()));
     let workers = jobs::workers(&desk, &server);
     tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
     tracker.spawn(jobs::count(desk.clone(), stop.clone()));

@@ -42,7 +42,7 @@ pub use cors::Cors;
 pub use detect::{Candidate, Detected, local_candidates, with_local};
 pub use place::{Source, data_dir, environment, locate};
 pub use problem::{Problem, Problems};
-pub use queue::{Events, Login, Queue};
+pub use queue::{Events, EventsWebhook, Login, Queue};
 pub use settings::{BudgetsWhenGone, Level, LogFormat, Logging, Retention, Server, Settings, Shared, Upstream};
 pub use storage::{PostgresUrl, Storage};
 pub use template::template;

@@ -1,4 +1,5 @@
-//! `queue` and `events`: NATS JetStream, which hands jobs out and is told of events. Both take effect at the start.
+//! `queue` and `events`: NATS JetStream, which hands jobs out and is told of events, both from the start on; and a webhook that
+//! is told of events, which a reload may change.
 //!
 //! The address may have a password or a token in it. It is read here and by the client, and shown nowhere: messages name
 //! hosts and ports.
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::reader::{Item, Section, set};
+use crate::events::Kind;
 use crate::units::Span;
 
 /// What hands jobs out to the workers of all replicas.
@@ -70,11 +72,22 @@ pub struct Events {
     pub publish: bool,
     /// How long NATS keeps what was published. 1m to 365d.
     pub keep: Span,
+    /// Also told in pieces, in order.
+    pub webhook: Option<EventsWebhook>,
+}
+
+/// A server that is told of events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventsWebhook {
+    /// Must be allowed under `webhooks.allow`.
+    pub url: String,
+    /// Empty: all.
+    pub kinds: Vec<Kind>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { publish: false, keep: Span(7 * DAY) }
+        Self { publish: false, keep: Span(7 * DAY), webhook: None }
     }
 }
 
@@ -91,8 +104,28 @@ pub(super) fn events(mut section: Section<'_>, has_queue: bool) -> Events {
         item.problem("events are published to NATS; say where it is under `queue.url`");
     }
     set(&mut events.keep, section.span("keep", MINUTE..=365 * DAY));
+    events.webhook = section.section("webhook").and_then(webhook);
     section.finish();
     events
+}
+
+fn webhook(mut section: Section<'_>) -> Option<EventsWebhook> {
+    let url = section.get("url");
+    if url.is_none() {
+        section.problem("needs `url`, the address that is told");
+    }
+    let url = url.and_then(|item| item.text().map(str::to_owned));
+    let listed = section.get("kinds").and_then(|item| item.texts("a list of kinds of events")).unwrap_or_default();
+    let kinds = listed.into_iter().filter_map(|(item, word)| {
+        let kind = Kind::parse(word);
+        if kind.is_none() {
+            item.unknown("kind of event", word, Kind::ALL.iter().map(|kind| kind.as_str()));
+        }
+        kind
+    });
+    let kinds = kinds.collect();
+    section.finish();
+    Some(EventsWebhook { url: url?, kinds })
 }
 
 /// `None` without a URL, or after a problem with it.

@@ -1,6 +1,8 @@
 //! The port to the log: how events are read and, for what has no state of its own, added. Implemented in `store`, where
 //! events about jobs are written in the same transaction as the change that they tell.
 
+use std::time::Duration;
+
 use super::{Event, Facts, Kind};
 use crate::ledger::journal::Answer;
 
@@ -46,6 +48,13 @@ pub trait Log: Send + Sync {
 
     /// The last place of the log.
     fn end(&self) -> Answer<'_, i64>;
+
+    /// Takes the turn to tell a consumer what happens, or keeps it, for a time; no time gives it back. Returns the last place
+    /// that was dealt with, to begin with the end of the log; `None` while it is somebody else's turn.
+    fn take_turn<'a>(&'a self, consumer: &'a str, holder: &'a str, lease: Duration) -> Answer<'a, Option<i64>>;
+
+    /// A consumer was told everything up to a place. False: it is somebody else's turn by now.
+    fn advance<'a>(&'a self, consumer: &'a str, holder: &'a str, place: i64) -> Answer<'a, bool>;
 
     /// Deletes events before a moment, but for those of jobs that have not ended. Returns how many.
     fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64>;

@@ -87,7 +87,7 @@ metrics! {
     QueueUp, "stepwell_queue_up", Gauge, [], "1 while NATS hands jobs out; 0 while the store does instead; absent without `queue`.";
     QueueLost, "stepwell_queue_lost_total", Counter, [], "Times that NATS was lost.";
     JobsClaimed, "stepwell_jobs_claimed_total", Counter, ["by"], "Claims of jobs where there is a `queue`: by its `stream`, or by a `sweep` of the store.";
-    EventsPublished, "stepwell_events_published_total", Counter, [], "Events that this server published to NATS.";
+    EventsPublished, "stepwell_events_published_total", Counter, ["to"], "Events that this server told others, `nats` or a `webhook`, and they took.";
     Anomalies, "stepwell_anomalies_total", Counter, ["pattern"], "What was found out of the ordinary: many failures at once, unusual costs, latencies or error rates.";
     EventsDropped, "stepwell_events_dropped_total", Counter, [], "Events that were not written to the log because too many waited.";
     Shed, "stepwell_requests_shed_total", Counter, ["reason"],

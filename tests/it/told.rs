@@ -34,7 +34,7 @@ async fn with_hook(more: &str) -> (App, Upstream, Upstream) {
     (app(&yaml, &[&one]).await, one, hook)
 }
 
-async fn hand_in(app: &App, hook: &str) -> Value {
+async fn hand_in(app: &App, hook: Option<&str>) -> Value {
     let mut body = ask("hi");
     body["context"] = json!({"webhook": hook});
     let post = app.client.post(format!("{}/v1/chat/completions", app.url)).header("prefer", "respond-async");
@@ -46,7 +46,7 @@ async fn the_end_of_a_request_is_told_signed_and_again_until_it_is_heard() {
     let (app, _one, hook) = with_hook("").await;
     hook.then(status(500));
     hook.then(status(302).header("location", "http://127.0.0.1:9/"));
-    let said = hand_in(&app, &format!("{}/hooks/one?secret=canary", origin(&hook))).await;
+    let said = hand_in(&app, Some(&format!("{}/hooks/one?secret=canary", origin(&hook)))).await;
     hook.called(3).await;
     let call = hook.last_call().expect("a call");
     assert!(call.head.starts_with("post /hooks/one?secret=canary "), "{}", call.head);
@@ -78,10 +78,44 @@ async fn nothing_is_told_where_no_operator_allows_it() {
         "https://localhost/",
         &origin(&hook).replace("127.0.0.1", "127.0.0.2"),
     ] {
-        let error = hand_in(&app, url).await;
+        let error = hand_in(&app, Some(url)).await;
         assert_eq!(error["error"]["code"], "invalid_webhook", "{url}: {error}");
     }
     assert_eq!(hook.count(), 0);
+}
+
+#[tokio::test]
+async fn events_are_told_in_order_and_again_until_they_are_taken() {
+    let kinds = "events: { webhook: { url: '{hook}/events?token=canary', kinds: [queued, completed] } }\n";
+    let (app, _one, hook) = with_hook(kinds).await;
+    hook.then(status(503));
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        let id = hand_in(&app, None).await["request_id"].as_str().expect("an id").to_owned();
+        until("it is done", async || app.get(&format!("/v1/requests/{id}")).await["status"] == "completed").await;
+        expected.extend([("queued".to_owned(), id.clone()), ("completed".to_owned(), id)]);
+    }
+    let word = |event: &Value, name: &str| event[name].as_str().expect("a word").to_owned();
+    let mut deliveries = Vec::new();
+    until("everything is told", async || {
+        deliveries = hook.calls();
+        let told: Vec<_> = deliveries
+            .iter()
+            .skip(1)
+            .flat_map(|call| call.body["data"]["events"].as_array().cloned())
+            .flatten()
+            .collect();
+        told.iter().any(|event| (word(event, "kind"), word(event, "subject")) == expected[9])
+    })
+    .await;
+    let events = |at: usize| deliveries[at].body["data"]["events"].as_array().expect("events");
+    assert!(events(1).starts_with(events(0)), "what was not taken is told again, perhaps with more");
+    assert!(deliveries[1].header("webhook-signature").is_some_and(|signature| signature.starts_with("v1,")));
+    let told: Vec<_> =
+        deliveries[1..].iter().flat_map(|call| call.body["data"]["events"].as_array().expect("events")).collect();
+    let words: Vec<_> = told.iter().map(|event| (word(event, "kind"), word(event, "subject"))).collect();
+    assert_eq!(words, expected);
+    assert!(told.iter().map(|event| event["seq"].as_i64()).is_sorted_by(|one, next| one < next));
 }
 
 #[tokio::test]

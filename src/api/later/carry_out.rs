@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::response::Response;
 use http::header::RETRY_AFTER;
@@ -97,9 +98,13 @@ impl Desk {
         }
     }
 
+    /// Before another attempt, as `jobs.backoff` says.
+    pub fn pause(&self, attempts: u32) -> Duration {
+        self.gateway.rules().settings.jobs.backoff.after(attempts, random())
+    }
+
     pub(super) fn pause_ms(&self, attempts: u32) -> i64 {
-        let pause = self.gateway.rules().settings.jobs.backoff.after(attempts, random());
-        i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(self.pause(attempts).as_millis()).unwrap_or(i64::MAX)
     }
 }
 

@@ -79,21 +79,8 @@ impl Desk {
 
 /// Sends a body, if that is allowed.
 async fn send(desk: &Desk, claimed: &Claimed, url: &str, body: Vec<u8>) -> End {
-    let rules = desk.gateway.rules();
-    let settings = &rules.settings.webhooks;
-    // An operator may have thought better of it since.
-    let target = match check(url, settings) {
-        Ok(target) => target,
-        Err(reason) => return failed("webhook_not_allowed", &reason),
-    };
-    let now = jiff::Timestamp::now().as_second();
-    let mut headers = signed(&claimed.job.id, now, &body, settings.secret.as_ref());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let permitted = |address: IpAddr| target.is_private || is_public(address);
-    let delivered =
-        desk.gateway.dispatcher.transport.deliver_outside(url, headers, body, settings.timeout.0, permitted).await;
     let pause_ms = desk.pause_ms(claimed.job.attempts);
-    match delivered {
+    match desk.deliver(&claimed.job.id, url, body).await {
         Ok(status) if (200..300).contains(&status) => End::Completed { http_status: status, result: Vec::new() },
         // Gone, in the specification's words: it wants no more.
         Ok(410) => End::Failed {
@@ -102,7 +89,35 @@ async fn send(desk: &Desk, claimed: &Claimed, url: &str, body: Vec<u8>) -> End {
             result: Vec::new(),
         },
         Ok(status) => again("refused", &format!("the server answered {status}"), Some(status), pause_ms, Vec::new()),
-        Err(reason) => again("unreachable", &reason, None, pause_ms, Vec::new()),
+        Err(Undelivered::NotAllowed(reason)) => failed("webhook_not_allowed", &reason),
+        Err(Undelivered::Unreachable(reason)) => again("unreachable", &reason, None, pause_ms, Vec::new()),
+    }
+}
+
+/// Why nobody has answered a delivery; a sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum Undelivered {
+    #[error("{0}")]
+    NotAllowed(String),
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl Desk {
+    /// Posts a body, signed, where an operator allows it now. Returns the answer's status; `id` is the same whenever the same
+    /// is told again.
+    pub async fn deliver(&self, id: &str, url: &str, body: Vec<u8>) -> Result<u16, Undelivered> {
+        let rules = self.gateway.rules();
+        let settings = &rules.settings.webhooks;
+        // An operator may have thought better of it since.
+        let target = check(url, settings).map_err(Undelivered::NotAllowed)?;
+        let now = jiff::Timestamp::now().as_second();
+        let mut headers = signed(id, now, &body, settings.secret.as_ref());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let permitted = |address: IpAddr| target.is_private || is_public(address);
+        let transport = &self.gateway.dispatcher.transport;
+        let delivered = transport.deliver_outside(url, headers, body, settings.timeout.0, permitted).await;
+        delivered.map_err(Undelivered::Unreachable)
     }
 }
 

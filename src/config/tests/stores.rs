@@ -1,6 +1,7 @@
 //! Servers that several of ours share: PostgreSQL, Redis, NATS.
 
 use super::*;
+use crate::units::Span;
 
 #[test]
 fn a_shared_store_needs_a_redis_and_a_secret_and_never_shows_its_password() {
@@ -71,4 +72,27 @@ fn a_databases_address_is_read_and_its_password_is_shown_nowhere() {
     let yaml = "providers: { demo: }\nstorage: { connections: 4 }\n";
     let problems = parse(Path::new("providers.yaml"), yaml, &|_| None, TODAY).expect_err("no server").to_string();
     assert!(problems.contains("only a database server"), "{problems}");
+}
+
+#[test]
+fn a_webhook_of_events_needs_an_address_and_kinds_that_there_are() {
+    let events = |text: &str| format!("providers: {{ demo: }}\nevents: {{ webhook: {{ {text} }} }}\n");
+    let webhook = settings(&events("url: 'https://h/e', kinds: [queued, anomaly]")).events.webhook.expect("a webhook");
+    assert_eq!((webhook.url.as_str(), webhook.kinds.len()), ("https://h/e", 2));
+    assert!(settings(&events("url: 'https://h/e'")).events.webhook.expect("a webhook").kinds.is_empty(), "all");
+    assert!(problem(&events("kinds: [queued]")).contains("url"));
+    let problem = problem(&events("url: 'https://h/e', kinds: [anomalie]"));
+    assert!(problem.contains("unknown kind of event `anomalie`") && problem.contains("anomaly"), "{problem}");
+}
+
+#[test]
+fn what_is_kept_has_a_bound_or_none() {
+    let kept = |text: &str| settings(&format!("providers: {{ demo: }}\nretention: {{ {text} }}\n")).retention;
+    assert_eq!(kept("requests: 30d, events: forever"), Retention { requests: Some(days(30)), events: None });
+    assert_eq!(kept("events: 1h").requests, None, "the ledger is kept unless somebody wants otherwise");
+    assert!(problem("providers: { demo: }\nretention: { requests: 1h }\n").contains("out of range"));
+}
+
+fn days(days: u64) -> Span {
+    Span(Duration::from_secs(days * 86_400))
 }

@@ -231,7 +231,7 @@ impl<'a> Outbox<'a> {
             taking.await
         };
         timeout(SLOW, taken).await.map_err(|_| LATE)?.map_err(|_| Over::Broken("it does not take events"))?;
-        counter!(Metric::EventsPublished.name()).increment(1);
+        counter!(Metric::EventsPublished.name(), "to" => "nats").increment(1);
         Ok(())
     }
 

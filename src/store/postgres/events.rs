@@ -15,6 +15,7 @@ use sqlx::{PgConnection, QueryBuilder, Row as _};
 use tokio::time::{Instant, sleep};
 
 use super::change::Change;
+use super::jobs::milliseconds;
 use super::rows::storable;
 use super::{LOOK_UP, Postgres};
 use crate::events::log::{Log, Note, Wanted};
@@ -43,9 +44,53 @@ impl Log for Postgres {
         Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(settled(connection))).await })
     }
 
+    fn take_turn<'a>(&'a self, consumer: &'a str, holder: &'a str, lease: Duration) -> Answer<'a, Option<i64>> {
+        let (consumer, holder) = (consumer.to_owned(), holder.to_owned());
+        Box::pin(async move {
+            self.run(LOOK_UP, move |connection| Box::pin(take_turn(connection, consumer, holder, lease))).await
+        })
+    }
+
+    fn advance<'a>(&'a self, consumer: &'a str, holder: &'a str, place: i64) -> Answer<'a, bool> {
+        let (consumer, holder) = (consumer.to_owned(), holder.to_owned());
+        Box::pin(async move {
+            self.run(LOOK_UP, move |connection| Box::pin(advance(connection, consumer, holder, place))).await
+        })
+    }
+
     fn forget_before(&self, moment_ms: i64) -> Answer<'_, u64> {
         Box::pin(async move { self.until_none(move |connection| Box::pin(forget_some(connection, moment_ms))).await })
     }
+}
+
+async fn take_turn(
+    connection: &mut PgConnection,
+    consumer: String,
+    holder: String,
+    lease: Duration,
+) -> Result<Option<i64>, sqlx::Error> {
+    // Only who begins needs to know where the log ends, which takes a look at those who write.
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM consumer WHERE name = $1)")
+        .bind(&consumer)
+        .fetch_one(&mut *connection)
+        .await?;
+    let end = if known { 0 } else { settled(connection).await? };
+    let statement = "WITH now AS (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms) \
+         INSERT INTO consumer SELECT $1, $2, $3, now.ms + $4 FROM now \
+         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_unix_ms = excluded.until_unix_ms \
+         WHERE consumer.holder = excluded.holder OR consumer.until_unix_ms <= (SELECT ms FROM now) RETURNING place";
+    let taken = sqlx::query_scalar(statement).bind(consumer).bind(end).bind(holder).bind(milliseconds(lease));
+    taken.fetch_optional(connection).await
+}
+
+async fn advance(
+    connection: &mut PgConnection,
+    consumer: String,
+    holder: String,
+    place: i64,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query("UPDATE consumer SET place = $1 WHERE name = $2 AND holder = $3");
+    Ok(moved.bind(place).bind(consumer).bind(holder).execute(connection).await?.rows_affected() > 0)
 }
 
 async fn note(connection: &mut PgConnection, notes: Vec<Note>) -> Result<(), sqlx::Error> {

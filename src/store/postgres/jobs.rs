@@ -444,7 +444,7 @@ async fn forget_some(connection: &mut PgConnection, moment_ms: i64, dead_ms: i64
     Ok(done.execute(connection).await?.rows_affected())
 }
 
-fn milliseconds(span: Duration) -> i64 {
+pub(super) fn milliseconds(span: Duration) -> i64 {
     // A century is for ever, and cannot overflow a sum.
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX).min(100 * 365 * 24 * 3_600_000)
 }

@@ -1,8 +1,11 @@
 //! The log of events: the port `events::log` in the table `event`.
 
+use std::time::Duration;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
+use super::jobs::{after, now_ms};
 use super::{Sqlite, failure};
 use crate::events::log::{Log, Note, Wanted};
 use crate::events::{Event, Kind};
@@ -36,6 +39,31 @@ impl Log for Sqlite {
                 .fetch_one(&mut *connection)
                 .await
                 .map_err(failure)
+        })
+    }
+
+    fn take_turn<'a>(&'a self, consumer: &'a str, holder: &'a str, lease: Duration) -> Answer<'a, Option<i64>> {
+        Box::pin(async move {
+            let now_ms = now_ms();
+            let statement = "INSERT INTO consumer SELECT ?1, coalesce(max(seq), 0), ?2, ?3 FROM event WHERE true \
+                 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_unix_ms = excluded.until_unix_ms \
+                 WHERE holder = excluded.holder OR until_unix_ms <= ?4 RETURNING place";
+            self.write(async |connection| {
+                let taken = sqlx::query_scalar(statement).bind(consumer).bind(holder).bind(after(now_ms, lease));
+                taken.bind(now_ms).fetch_optional(connection).await
+            })
+            .await
+        })
+    }
+
+    fn advance<'a>(&'a self, consumer: &'a str, holder: &'a str, place: i64) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.write(async |connection| {
+                let moved = sqlx::query("UPDATE consumer SET place = ? WHERE name = ? AND holder = ?");
+                let moved = moved.bind(place).bind(consumer).bind(holder).execute(connection).await?;
+                Ok(moved.rows_affected() > 0)
+            })
+            .await
         })
     }
 

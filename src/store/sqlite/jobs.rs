@@ -262,7 +262,7 @@ pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-fn after(now_ms: i64, span: Duration) -> i64 {
+pub(super) fn after(now_ms: i64, span: Duration) -> i64 {
     now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 

@@ -26,6 +26,7 @@ on_every_store! {
     lists_are_newest_first_in_pages_and_filtered,
     contents_come_back_byte_for_byte_and_go_when_they_are_old,
     no_event_is_missed_by_who_continues_behind_the_last_one,
+    one_at_a_time_tells_a_consumer_and_goes_on_where_another_ended,
     every_job_ends_once_however_workers_crash,
 }
 
@@ -321,6 +322,25 @@ async fn contents_come_back_byte_for_byte_and_go_when_they_are_old(kit: Kit) {
     let before = kit.history("b").await;
     assert!(kit.store.log().forget_before(tomorrow).await.expect("done") >= 3);
     assert_eq!((kit.history("a").await.len(), kit.history("b").await), (0, before), "who lives keeps its history");
+}
+
+async fn one_at_a_time_tells_a_consumer_and_goes_on_where_another_ended(kit: Kit) {
+    let turn = async |holder: &str, lease| kit.store.log().take_turn("hook", holder, lease).await.expect("an answer");
+    let advance = async |holder: &str, place| kit.store.log().advance("hook", holder, place).await.expect("an answer");
+    kit.submit(&[new("a")]).await;
+    let end = kit.store.log().end().await.expect("an end");
+    assert_eq!(turn("one", LEASE).await, Some(end), "who begins is not told what was");
+    kit.submit(&[new("b")]).await;
+    assert_eq!((turn("two", LEASE).await, turn("one", LEASE).await), (None, Some(end)));
+    assert!(advance("one", end + 1).await && !advance("two", end + 9).await);
+    assert_eq!(turn("one", NO_LEASE).await, Some(end + 1), "given back");
+    assert_eq!(turn("two", LEASE).await, Some(end + 1));
+    assert!(!advance("one", end + 2).await, "it was replaced");
+    assert_eq!(
+        kit.store.log().take_turn("other", "one", LEASE).await.expect("an answer"),
+        Some(end + 1),
+        "another consumer"
+    );
 }
 
 async fn no_event_is_missed_by_who_continues_behind_the_last_one(kit: Kit) {
