@@ -48,7 +48,7 @@ impl Queue for Sqlite {
             drop(connection);
             self.transact(async |connection| {
                 settle_overdue(connection, now_ms).await?;
-                claim(connection, worker, Which::Best(most), now_ms, after(now_ms, lease)).await
+                claim_best(connection, worker, most, now_ms, after(now_ms, lease)).await
             })
             .await
         })
@@ -64,9 +64,9 @@ impl Queue for Sqlite {
             drop(connection);
             let claimed = self.transact(async |connection| {
                 settle_overdue(connection, now_ms).await?;
-                claim(connection, worker, Which::One(id), now_ms, after(now_ms, lease)).await
+                claim_this(connection, worker, id, now_ms, after(now_ms, lease)).await
             });
-            Ok(claimed.await?.pop())
+            claimed.await
         })
     }
 
@@ -89,7 +89,7 @@ impl Queue for Sqlite {
         Box::pin(async move {
             let now_ms = now_ms();
             self.transact(async |connection| {
-                let found = select(connection, "id = ? AND status = 'running' AND fence = ?");
+                let found = select(connection, "", "id = ? AND status = 'running' AND fence = ?");
                 let Some(row) = found.bind(&hold.id).bind(hold.fence).fetch_optional(&mut *connection).await? else {
                     return Ok(false);
                 };
@@ -104,7 +104,8 @@ impl Queue for Sqlite {
         Box::pin(async move {
             let now_ms = now_ms();
             self.transact(async |connection| {
-                let Some(row) = select(connection, "id = ?").bind(id).fetch_optional(&mut *connection).await? else {
+                let Some(row) = select(connection, "", "id = ?").bind(id).fetch_optional(&mut *connection).await?
+                else {
                     return Ok(Obeyed::Unknown);
                 };
                 obey(connection, job(&row)?, order, now_ms).await
@@ -116,7 +117,7 @@ impl Queue for Sqlite {
     fn find<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Job>> {
         Box::pin(async move {
             let mut connection = self.read().await?;
-            let row = select(&mut connection, "id = ?").bind(id).fetch_optional(&mut *connection).await;
+            let row = select(&mut connection, "", "id = ?").bind(id).fetch_optional(&mut *connection).await;
             row.map_err(failure)?.map(|row| job(&row)).transpose().map_err(failure)
         })
     }
@@ -266,11 +267,12 @@ pub(super) fn after(now_ms: i64, span: Duration) -> i64 {
     now_ms.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
 
-type Select<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+type Statement<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// The columns of jobs that meet a condition. The connection only says for which database.
-fn select<'q>(_: &mut SqliteConnection, condition: &str) -> Select<'q> {
-    sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job WHERE {condition}")))
+/// The columns of jobs that meet a condition, found by an index or by whatever is best. The connection only says for which
+/// database.
+fn select<'q>(_: &mut SqliteConnection, index: &str, condition: &str) -> Statement<'q> {
+    sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job {index} WHERE {condition}")))
 }
 
 pub(super) fn job(row: &SqliteRow) -> Result<Job, sqlx::Error> {
@@ -341,12 +343,34 @@ async fn tell(
     events::add(connection, &note).await
 }
 
+// Statements name their index: without statistics, which a young database has none of, SQLite takes the index on the status
+// alone, and every claim sorts all that waits.
+
 /// So that a queue in which nothing happens is only read.
 async fn is_anything_due(connection: &mut SqliteConnection, now_ms: i64) -> Result<bool, sqlx::Error> {
-    let statement = "SELECT EXISTS (SELECT 1 FROM job WHERE status = 'queued' AND not_before_unix_ms <= ?1) \
-         OR EXISTS (SELECT 1 FROM job WHERE status = 'running' AND lease_until_unix_ms <= ?1) \
-         OR EXISTS (SELECT 1 FROM job WHERE status = 'queued' AND expires_unix_ms <= ?1)";
-    sqlx::query_scalar(statement).bind(now_ms).fetch_one(connection).await
+    let statement = "SELECT \
+         EXISTS (SELECT 1 FROM job INDEXED BY job_leased WHERE status = 'running' AND lease_until_unix_ms <= ?1) \
+         OR EXISTS (SELECT 1 FROM job INDEXED BY job_expiring WHERE status = 'queued' AND expires_unix_ms <= ?1)";
+    if sqlx::query_scalar(statement).bind(now_ms).fetch_one(&mut *connection).await? {
+        return Ok(true);
+    }
+    let statement = "SELECT EXISTS (SELECT 1 FROM job INDEXED BY job_due \
+         WHERE status = 'queued' AND priority = ? AND not_before_unix_ms <= ?)";
+    let mut priority = next_priority(connection, None).await?;
+    while let Some(this) = priority {
+        if sqlx::query_scalar(statement).bind(this).bind(now_ms).fetch_one(&mut *connection).await? {
+            return Ok(true);
+        }
+        priority = next_priority(connection, priority).await?;
+    }
+    Ok(false)
+}
+
+/// The highest priority of those that wait, below one. By priority the index is sorted by time: jobs that are due later,
+/// however many, are not looked at.
+async fn next_priority(connection: &mut SqliteConnection, below: Option<i64>) -> Result<Option<i64>, sqlx::Error> {
+    let statement = "SELECT max(priority) FROM job INDEXED BY job_due WHERE status = 'queued' AND priority < ?";
+    sqlx::query_scalar(statement).bind(below.unwrap_or(i64::MAX)).fetch_one(connection).await
 }
 
 /// The same for one job: what is asked about is often done already.
@@ -360,7 +384,7 @@ async fn is_one_due(connection: &mut SqliteConnection, id: &str, now_ms: i64) ->
 async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Result<(), sqlx::Error> {
     let condition =
         format!("status = 'running' AND lease_until_unix_ms <= ? ORDER BY lease_until_unix_ms LIMIT {OVERDUE_AT_ONCE}");
-    let lost = select(connection, &condition).bind(now_ms).fetch_all(&mut *connection).await?;
+    let lost = select(connection, "INDEXED BY job_leased", &condition).bind(now_ms).fetch_all(&mut *connection).await?;
     for row in &lost {
         let job = job(row)?;
         let told = facts([("attempt", job.attempts.into())]);
@@ -376,42 +400,71 @@ async fn settle_overdue(connection: &mut SqliteConnection, now_ms: i64) -> Resul
     }
     let condition =
         format!("status = 'queued' AND expires_unix_ms <= ? ORDER BY expires_unix_ms LIMIT {OVERDUE_AT_ONCE}");
-    let late = select(connection, &condition).bind(now_ms).fetch_all(&mut *connection).await?;
+    let late =
+        select(connection, "INDEXED BY job_expiring", &condition).bind(now_ms).fetch_all(&mut *connection).await?;
     for row in &late {
         close(connection, job(row)?, Outcome::expired(), now_ms).await?;
     }
     Ok(())
 }
 
-/// What is to be claimed, of what is due.
-#[derive(Clone, Copy)]
-enum Which<'a> {
-    /// So many at most, best first.
-    Best(usize),
-    One(&'a str),
-}
-
-async fn claim(
+/// Claims up to so many jobs that are due, best first.
+async fn claim_best(
     connection: &mut SqliteConnection,
     worker: &str,
-    which: Which<'_>,
+    most: usize,
     now_ms: i64,
     until_ms: i64,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
-    let (condition, most) = match which {
-        Which::Best(most) => ("", i64::try_from(most).unwrap_or(i64::MAX)),
-        Which::One(_) => ("id = ?5 AND", 1),
-    };
-    let statement = format!(
-        "UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = ?1, \
-         lease_until_unix_ms = ?2 WHERE seq IN (SELECT seq FROM job WHERE {condition} status = 'queued' AND \
-         not_before_unix_ms <= ?3 ORDER BY priority DESC, not_before_unix_ms, seq LIMIT ?4) RETURNING {COLUMNS}, fence, request"
-    );
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(worker).bind(until_ms).bind(now_ms).bind(most);
-    if let Which::One(id) = which {
-        query = query.bind(id);
+    let condition = "seq IN (SELECT seq FROM job INDEXED BY job_due WHERE status = 'queued' AND priority = ?5 \
+         AND not_before_unix_ms <= ?3 ORDER BY not_before_unix_ms, seq LIMIT ?4)";
+    let mut claimed = Vec::new();
+    let mut priority = next_priority(connection, None).await?;
+    while let Some(this) = priority {
+        let more = i64::try_from(most - claimed.len()).unwrap_or(i64::MAX);
+        let query =
+            update_claimed(connection, condition).bind(worker).bind(until_ms).bind(now_ms).bind(more).bind(this);
+        let mut some = take(connection, query, worker, now_ms).await?;
+        // An UPDATE returns its rows in no order.
+        some.sort_by_key(|claimed| (claimed.job.not_before_unix_ms, claimed.job.seq));
+        claimed.extend(some);
+        if claimed.len() >= most {
+            break;
+        }
+        priority = next_priority(connection, priority).await?;
     }
-    let rows = query.fetch_all(&mut *connection).await?;
+    Ok(claimed)
+}
+
+/// Claims one job, if it is due.
+async fn claim_this(
+    connection: &mut SqliteConnection,
+    worker: &str,
+    id: &str,
+    now_ms: i64,
+    until_ms: i64,
+) -> Result<Option<Claimed>, sqlx::Error> {
+    let condition = "id = ?4 AND status = 'queued' AND not_before_unix_ms <= ?3";
+    let query = update_claimed(connection, condition).bind(worker).bind(until_ms).bind(now_ms).bind(id);
+    Ok(take(connection, query, worker, now_ms).await?.pop())
+}
+
+/// Parameters: the worker, the end of the lease, now, and those of the condition. The connection only says for which
+/// database.
+fn update_claimed<'q>(_: &mut SqliteConnection, condition: &str) -> Statement<'q> {
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE job SET status = 'running', attempts = attempts + 1, fence = fence + 1, worker = ?1, \
+         lease_until_unix_ms = ?2 WHERE {condition} RETURNING {COLUMNS}, fence, request"
+    )))
+}
+
+async fn take(
+    connection: &mut SqliteConnection,
+    claims: Statement<'_>,
+    worker: &str,
+    now_ms: i64,
+) -> Result<Vec<Claimed>, sqlx::Error> {
+    let rows = claims.fetch_all(&mut *connection).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
         let job = job(row)?;
@@ -420,8 +473,6 @@ async fn claim(
         let hold = Hold { id: job.id.clone(), fence: row.try_get(17)? };
         claimed.push(Claimed { job, hold, request: row.try_get(18)? });
     }
-    // An UPDATE returns its rows in no order.
-    claimed.sort_by_key(|claimed| (-claimed.job.priority, claimed.job.not_before_unix_ms, claimed.job.seq));
     Ok(claimed)
 }
 
@@ -520,6 +571,6 @@ async fn obey(connection: &mut SqliteConnection, job: Job, order: Order, now_ms:
         }
         _ => return Ok(Obeyed::Impossible(job)),
     }
-    let row = select(connection, "id = ?").bind(&id).fetch_one(&mut *connection).await?;
+    let row = select(connection, "", "id = ?").bind(&id).fetch_one(&mut *connection).await?;
     Ok(Obeyed::Done(self::job(&row)?))
 }
