@@ -67,6 +67,11 @@ impl Names {
         format!("{}:replicas", self.prefix)
     }
 
+    /// Those that have not yet told what they know since everything was forgotten.
+    fn awaited(&self) -> String {
+        format!("{}:awaited", self.prefix)
+    }
+
     /// What is written into Redis of a term.
     fn term(&self, term: u64) -> String {
         format!("{}.{term}", self.process)
@@ -190,6 +195,10 @@ impl Counters for Redis {
 
     fn changed(&self, account: budget::everywhere::Handle) {
         self.desk.changed(account);
+    }
+
+    fn all_changed(&self, term: u64) {
+        self.desk.all_changed(term);
     }
 
     fn term(&self) -> u64 {

@@ -19,7 +19,7 @@ use stepwell::tenant::settings::AtLimit;
 use stepwell::units::Span;
 
 use crate::support::process::until;
-use crate::support::redis::{Redis, redis};
+use crate::support::servers::{Redis, redis};
 
 /// Unix milliseconds.
 fn now_ms() -> i64 {
@@ -248,11 +248,21 @@ fn a_script_flush_changes_nothing_and_a_flush_of_all_is_made_good_from_what_repl
             let mut terms = store.terms();
             let again = tokio::time::timeout(Duration::from_secs(10), terms.wait_for(|term| *term > 1)).await;
             assert!(again.is_ok_and(|again| again.is_ok()), "it notices");
+            let early = b.hold_everywhere(wanted(1000, 1), false, now_ms(), &Patience::default()).await;
+            assert!(matches!(early, Err(NotHeld::Gone)), "nothing is granted before all have told: {early:?}");
             accounts.tell_all(&**store);
+            store.all_changed(store.term());
         }
         for replica in [0, 1] {
             until("all is known again", async || replicas.held(replica, &account()).await == (300, 500)).await;
         }
+        until("all have told", async || {
+            !matches!(
+                b.hold_everywhere(wanted(1000, 201), false, now_ms(), &Patience::default()).await,
+                Err(NotHeld::Gone)
+            )
+        })
+        .await;
         assert!(hold(b, 1000, 201).await.is_none());
         held.settle(500, 0, "");
         until("the truth is told", async || replicas.held(1, &account()).await == (800, 0)).await;

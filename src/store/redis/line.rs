@@ -230,6 +230,15 @@ impl Line {
         Ok(())
     }
 
+    /// Nobody has to wait any longer for what this replica knows.
+    pub async fn has_told_all(&self, up: &Arc<Up>) -> Result<(), Gone> {
+        let mut connection = up.connection.clone();
+        match self.tell(up, self.show_up(&mut connection, up.term, "told")).await?.is_empty() {
+            false => Ok(()),
+            true => Err(self.lose(up, "it has forgotten everything")),
+        }
+    }
+
     /// A last word: requests that this replica has under way are none.
     pub async fn leave(&self, up: &Arc<Up>) {
         let mut connection = up.connection.clone();
@@ -238,8 +247,9 @@ impl Line {
 
     async fn show_up(&self, connection: &mut MultiplexedConnection, term: u64, what: &str) -> RedisResult<Vec<String>> {
         let mut call = self.scripts.presence.prepare_invoke();
-        call.key(self.names.terms()).key(self.names.replicas());
+        call.key(self.names.terms()).key(self.names.replicas()).key(self.names.awaited());
         call.arg(&*self.names.home).arg(self.names.term(term)).arg(LEASE.as_millis() as u64).arg(what);
+        call.arg(&*self.replicas());
         call.invoke_async(connection).await
     }
 }

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 /// How long a server may take to answer for the first time, on a machine that is busy with other tests.
 const STARTS: Duration = Duration::from_secs(60);
@@ -252,6 +252,11 @@ impl Postgres {
         name
     }
 
+    /// For whoever looks past the program.
+    pub async fn connect(&self, database: &str) -> PgConnection {
+        self.options(database).connect().await.expect("the server answers")
+    }
+
     /// The address of a database for `storage.url`, by whichever way to the server.
     pub fn url(&self, at: SocketAddr, database: &str) -> String {
         format!("postgres://stepwell@{at}/{database}?sslmode=disable")
@@ -295,24 +300,75 @@ pub async fn stores() -> Vec<String> {
     std::iter::once(String::new()).chain(shared).collect()
 }
 
-/// The Redis server that all tests of this process share.
-pub fn redis() -> Option<&'static Server> {
-    static SHARED: OnceLock<Option<Server>> = OnceLock::new();
-    SHARED.get_or_init(start_redis).as_ref()
+/// A Redis server, in memory.
+pub struct Redis {
+    pub server: Server,
+    /// What it wants to hear first.
+    password: Option<String>,
 }
 
-/// One of its own, for tests that hurt it.
-pub fn start_redis() -> Option<Server> {
-    found("Redis", || {
-        let program = program("redis-server", &[])?;
-        Server::start("Redis", "TERM", directory(None)?, |directory, port| {
-            let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"];
-            let mut command = vec![program.display().to_string(), "--port".to_owned(), port.to_string()];
-            command.extend(options.map(str::to_owned));
-            command.push(directory.display().to_string());
-            command
-        })
-    })
+impl Redis {
+    /// One of its own, for tests that hurt it.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments, such as `--requirepass x`.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        let password = arguments.iter().skip_while(|argument| **argument != "--requirepass").nth(1);
+        let server = found("Redis", || {
+            let program = program("redis-server", &[])?;
+            Server::start("Redis", "TERM", directory(None)?, |directory, port| {
+                let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"];
+                let mut command = vec![program.display().to_string(), "--port".to_owned(), port.to_string()];
+                command.extend(options.map(str::to_owned));
+                command.push(directory.display().to_string());
+                command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+                command
+            })
+        })?;
+        Some(Self { server, password: password.map(|password| (*password).to_owned()) })
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.server.address)
+    }
+
+    /// One command, and what is answered.
+    pub fn ask(&self, words: &[&str]) -> redis::Value {
+        let password = self.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
+        let client = redis::Client::open(format!("redis://{password}{}", self.server.address)).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut connection).expect("an answer")
+    }
+
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        redis::from_redis_value(self.ask(&["KEYS", pattern])).expect("texts")
+    }
+
+    pub fn freeze(&self) {
+        self.server.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.server.signal(rustix::process::Signal::CONT);
+    }
+
+    pub fn kill(&self) {
+        self.server.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Begins again after it was killed, on the same port, with nothing in it.
+    pub fn start_again(&mut self) {
+        self.server.start_again().expect("it starts");
+    }
+}
+
+/// The Redis server that all tests of this process share.
+pub fn redis() -> Option<&'static Redis> {
+    static SHARED: OnceLock<Option<Redis>> = OnceLock::new();
+    SHARED.get_or_init(Redis::start).as_ref()
 }
 
 /// The NATS server, with JetStream, that all tests of this process share.
