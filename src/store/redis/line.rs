@@ -184,7 +184,10 @@ impl Line {
             Ok(Ok((connection, term, replicas))) => {
                 {
                     let mut news = self.news.lock();
-                    *news = News { reason: None, replicas: replicas.into() };
+                    // If it has forgotten everything, the others show up again within a beat: until then they count.
+                    let before = news.replicas.iter().filter(|home| !replicas.contains(home)).cloned();
+                    let replicas = before.collect::<Vec<_>>().into_iter().chain(replicas).collect();
+                    *news = News { reason: None, replicas };
                 }
                 self.last.store(term, SeqCst);
                 self.up.store(Some(Arc::new(Up { connection, term })));

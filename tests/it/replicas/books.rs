@@ -165,8 +165,18 @@ impl Books {
     /// What the upstream was paid is within the budget, and the budget was used.
     pub fn budget_held(&self, key: &str, limit: i64) {
         let paid = self.calls_of(key) as i64 * ANSWER_NANO_USD;
-        println!("{key}: {paid} of {limit}");
         assert!(paid <= limit, "{}: {paid} of {limit}", self.said);
+        let own = self.rows.iter().filter(|row| row.begun.0.split('-').next() == Some(key));
+        let booked: i64 = own.filter_map(|row| row.cost).sum();
+        println!("{key}: {paid} paid, {booked} booked of {limit}");
+        assert!(booked <= limit && booked + WORST_NANO_USD > limit, "{}: {booked} of {limit}", self.said);
+    }
+
+    /// What the upstream was asked for, in requests or tokens of so many a request, is within a limit per minute.
+    pub fn limit_held(&self, key: &str, of_each: u64, bound: u64) {
+        let taken = self.calls_of(key) * of_each;
+        println!("{key}: {taken} of {bound}");
+        assert!((1..=bound).contains(&taken), "{}: {key} took {taken} of {bound}", self.said);
     }
 
     /// The reports, told anew from rows and events, say what the rows say.
