@@ -274,7 +274,9 @@ impl Admitted {
         let taken = self.tokens.max(1);
         for (counter, allowance) in &self.held {
             let Some(quota) = allowance.tokens() else { continue };
-            if let Some(shared) = self.shared.as_ref().filter(|shared| self.counted_in > 0 && self.counted_in == shared.term()) {
+            if let Some(shared) =
+                self.shared.as_ref().filter(|shared| self.counted_in > 0 && self.counted_in == shared.term())
+            {
                 let handle = Handle { who: allowance.who.clone(), counter: counter.clone() };
                 let amount = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
                 shared.ended(handle, allowance.tokens_per_minute, amount(used) - amount(taken));

@@ -94,19 +94,25 @@ local function taken(fields)
   return high, low
 end
 
-local granted, seen = {}, {}
+local granted, seen, unheard = {}, {}, {}
 local at = 4
 for index = 3, #KEYS do
   local key, bound, limit, amount = KEYS[index], ARGV[at + 7], ARGV[at + 8], ARGV[at + 9]
   local count = tonumber(ARGV[at + 10])
-  if count > 0 and redis.call('EXISTS', key) == 0 then
-    for place = at + 11, at + 10 + count, 2 do
-      redis.call('HSET', key, ARGV[place], ARGV[place + 1])
+  local is_there = redis.call('EXISTS', key) == 1
+  -- Who knows the account from the ledger alone keeps silent until those have told who have seen it here: the ledger has
+  -- what they settled, and they would settle it once more.
+  unheard[index] = not is_there and count == 0 and is_incomplete and ARGV[at + 4] == '0' and ARGV[at + 5] == '0'
+  if not unheard[index] then
+    if not is_there then
+      for place = at + 11, at + 10 + count, 2 do
+        redis.call('HSET', key, ARGV[place], ARGV[place + 1])
+      end
     end
+    hear(key, ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    -- An hour for clocks that differ.
+    redis.call('PEXPIREAT', key, string.format('%.0f', tonumber(ARGV[at + 1]) + 3600000))
   end
-  hear(key, ARGV[at], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
-  -- An hour for clocks that differ.
-  redis.call('PEXPIREAT', key, string.format('%.0f', tonumber(ARGV[at + 1]) + 3600000))
   at = at + 11 + count
   local fields = redis.call('HGETALL', key)
   if bound == 'all' or bound == 'some' then
@@ -137,7 +143,7 @@ end
 
 local answer = {1}
 for index = 3, #KEYS do
-  if granted[index] ~= '0' then
+  if granted[index] ~= '0' and not unheard[index] then
     redis.call('HINCRBY', KEYS[index], 'h:' .. home, granted[index])
   end
   table.insert(answer, granted[index])

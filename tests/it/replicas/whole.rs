@@ -322,6 +322,8 @@ async fn round(seed: u64) {
     tokio::time::sleep(STANDSTILL.saturating_sub(stood)).await;
     site.process(stopped).signal(Signal::CONT);
     site.balancer.back(stopped, &site.process(stopped).url);
+    // What it had settled is told before somebody reads the ledger anew: or it would count as two (docs/shared.md).
+    until("it is there again", async || site.process(stopped).get("/health").await["shared"]["status"] == "ok").await;
     // Who was killed comes back on the same data, with the load still on.
     let back = site.homes[killed].start().await;
     site.balancer.back(killed, &back.url);
