@@ -96,14 +96,12 @@ impl Scripts {
     }
 }
 
-/// A URL that cannot be used, without the URL: it may hold a password.
+/// What no connection could be made with, without the URL: it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error("`shared.url` cannot be used: {0}")]
-pub struct Unusable(String);
-
-/// Refuses a URL that no connection could be made with.
-pub fn check(url: &str) -> Result<(), Unusable> {
-    line::address(url).map(|_| ())
+#[error("`shared.{what}` cannot be used: {reason}")]
+pub struct Unusable {
+    what: &'static str,
+    reason: String,
 }
 
 impl Redis {

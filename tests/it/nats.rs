@@ -262,7 +262,7 @@ async fn when_the_one_that_publishes_is_killed_the_other_goes_on_and_nothing_is_
     );
     let homes = [0; 2].map(|_| Home::new(&yaml.replace("{0}", &one.url)));
     let (first, second) = tokio::join!(homes[0].start(), homes[1].start());
-    let mut processes = vec![Some(first), Some(second)];
+    let mut processes = [Some(first), Some(second)];
     let hand_in = async |process: &Process, count: usize| {
         for _ in 0..count {
             let post = client().post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 
@@ -56,15 +58,27 @@ struct News {
     replicas: Arc<[String]>,
 }
 
-/// Where a URL leads. Errors do not repeat it.
-pub fn address(url: &str) -> Result<Client, Unusable> {
-    Client::open(url).map_err(|error| Unusable(error.category().to_owned()))
+/// Where the settings lead. Errors do not repeat a URL.
+fn address(settings: &Settings) -> Result<Client, Unusable> {
+    let url = settings.url.expose_secret();
+    let unusable = |what, reason: String| Unusable { what, reason };
+    let client = match &settings.ca {
+        None => Client::open(url),
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| unusable("ca", format!("{}: {error}", path.display())))?;
+            if CertificateDer::pem_slice_iter(&pem).next().is_none_or(|first| first.is_err()) {
+                return Err(unusable("ca", format!("{} has no certificate (PEM)", path.display())));
+            }
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(pem) })
+        }
+    };
+    client.map_err(|error| unusable("url", error.category().to_owned()))
 }
 
 impl Line {
     pub fn new(settings: &Settings, names: Names, scripts: Arc<Scripts>) -> Result<Self, Unusable> {
         Ok(Self {
-            client: address(settings.url.expose_secret())?,
+            client: address(settings)?,
             timeout: settings.timeout.0,
             names,
             scripts,

@@ -185,6 +185,11 @@ const HASTY: [&str; 9] = [
 impl Postgres {
     /// One of its own, for tests that hurt it.
     pub fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// One that speaks TLS with a certificate and its key (PEM).
+    pub fn start_with(pair: Option<(&str, &str)>) -> Option<Self> {
         found("PostgreSQL", || {
             let user = unprivileged()?;
             let (initdb, program) = (binaries("initdb")?, binaries("postgres")?);
@@ -198,10 +203,26 @@ impl Postgres {
             if !made.status.success() {
                 return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr)));
             }
+            let mut tls = Vec::new();
+            if let Some((cert, key)) = pair {
+                for (name, text) in [("cert", cert), ("key", key)] {
+                    let path = home.join(name);
+                    // It reads no key that others may read, and none that is not its own.
+                    std::fs::write(&path, text).map_err(|error| error.to_string())?;
+                    std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+                        .map_err(|error| error.to_string())?;
+                    if let Some(User { uid, gid }) = user {
+                        chown(&path, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
+                    }
+                    tls.push(format!("ssl_{name}_file={}", path.display()));
+                }
+                tls.push("ssl=on".to_owned());
+            }
             let server = Server::start("PostgreSQL", "QUIT", home, |_, port| {
                 let mut command = as_user(user, &program);
                 command.extend(["-D".to_owned(), data, "-p".to_owned(), port.to_string()]);
-                command.extend(HASTY.iter().flat_map(|option| ["-c".to_owned(), (*option).to_owned()]));
+                let options = HASTY.iter().map(|option| (*option).to_owned()).chain(tls);
+                command.extend(options.flat_map(|option| ["-c".to_owned(), option]));
                 command
             })?;
             let postgres = Self { server };
@@ -313,7 +334,7 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// With more arguments, such as `--requirepass x`.
+    /// With more arguments, such as `--requirepass x`; `{port}` in one is the port that it is to listen on.
     pub fn start_with(arguments: &[&str]) -> Option<Self> {
         let password = arguments.iter().skip_while(|argument| **argument != "--requirepass").nth(1);
         let server = found("Redis", || {
@@ -323,7 +344,7 @@ impl Redis {
                 let mut command = vec![program.display().to_string(), "--port".to_owned(), port.to_string()];
                 command.extend(options.map(str::to_owned));
                 command.push(directory.display().to_string());
-                command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+                command.extend(arguments.iter().map(|argument| argument.replace("{port}", &port.to_string())));
                 command
             })
         })?;
