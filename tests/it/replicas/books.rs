@@ -178,8 +178,9 @@ impl Books {
         let own = self.rows.iter().filter(|row| row.begun.0.split('-').next() == Some(key));
         let booked: i64 = own.filter_map(|row| row.cost).sum();
         println!("{key}: {paid} paid, {booked} booked of {limit}");
-        // What the killed one had not told in its last second counts at its worst.
-        let untold = self.left.of_the_last_second(key) as i64 * WORST_NANO_USD;
+        // It may end early, never late: what the killed one had not told in its last second counts at its worst, and one
+        // more that it had been granted and not yet written down.
+        let untold = (self.left.of_the_last_second(key) as i64 + 1) * WORST_NANO_USD;
         assert!(booked <= limit && booked + WORST_NANO_USD + untold > limit, "{}: {booked} of {limit}", self.said);
     }
 
