@@ -127,8 +127,10 @@ impl Gateway {
     /// Tells the shared store everything that it may have forgotten.
     pub fn tell_all(&self) {
         if let Some(Shared { counters, .. }) = &self.shared {
+            let term = counters.term();
             self.accounts.tell_all(&**counters);
             self.limiter.tell_all(&**counters);
+            counters.all_changed(term);
         }
     }
 

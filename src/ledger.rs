@@ -245,6 +245,14 @@ impl Ledger {
         }
     }
 
+    /// Whether the store has a row of the request that began then.
+    pub async fn has(&self, id: &str, started_unix_ms: i64) -> Result<bool, Failure> {
+        match &self.0.journal {
+            Some(journal) => journal.has(id, started_unix_ms).await,
+            None => Ok(false),
+        }
+    }
+
     /// The latest rows that pass the filter, newest first, without their decisions; unsaved ones included.
     pub async fn recent(&self, filter: &Filter, limit: usize, before: Option<&Cursor>) -> Result<Vec<Row>, Failure> {
         let mut rows: Vec<Row> = {

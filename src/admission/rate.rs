@@ -149,7 +149,7 @@ impl Limiter {
     /// Lets a request in that is expected to take `tokens`, or nothing at all is taken.
     pub fn admit(&self, allowances: &[Allowance], tokens: u64, now: Instant) -> Result<Admitted, Limited> {
         let mut admitted =
-            Admitted { held: Vec::new(), headrooms: Headrooms::default(), tokens, shared: None, is_counted: false };
+            Admitted { held: Vec::new(), headrooms: Headrooms::default(), tokens, shared: None, counted_in: 0 };
         for allowance in allowances.iter().filter(|allowance| !allowance.is_unlimited()) {
             let counter = self.counter(&allowance.who, now);
             let taken = take(&mut counter.lock(), allowance, tokens, now);
@@ -263,8 +263,9 @@ pub struct Admitted {
     tokens: u64,
     /// Who is to be told of the end.
     shared: Option<Arc<dyn Counters>>,
-    /// It has taken the tokens, too.
-    is_counted: bool,
+    /// The term in which it has taken the tokens, too; 0: it has not. A store that was found anew knows nothing of them, and
+    /// nothing of them comes back there.
+    counted_in: u64,
 }
 
 impl Admitted {
@@ -273,7 +274,9 @@ impl Admitted {
         let taken = self.tokens.max(1);
         for (counter, allowance) in &self.held {
             let Some(quota) = allowance.tokens() else { continue };
-            if let Some(shared) = self.shared.as_ref().filter(|_| self.is_counted) {
+            if let Some(shared) =
+                self.shared.as_ref().filter(|shared| self.counted_in > 0 && self.counted_in == shared.term())
+            {
                 let handle = Handle { who: allowance.who.clone(), counter: counter.clone() };
                 let amount = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
                 shared.ended(handle, allowance.tokens_per_minute, amount(used) - amount(taken));

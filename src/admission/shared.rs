@@ -64,14 +64,24 @@ pub struct Wish {
 }
 
 /// What the other replicas have spent and hold of an account, as seen from this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Others {
     pub spent: i64,
     pub held: i64,
+    pub stored: Stored,
+}
+
+/// An account in the store's own words, as it was when it was last seen: given back to a store that has forgotten it, so
+/// that what others did is not forgotten with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    pub fields: Arc<[(String, String)]>,
+    /// The term in which it was seen.
+    pub term: u64,
 }
 
 /// An account as the store sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub granted: i64,
     pub others: Others,
@@ -122,6 +132,10 @@ pub trait Counters: Send + Sync {
 
     /// An account has changed here. Returns at once.
     fn changed(&self, account: budget::everywhere::Handle);
+
+    /// All that is held and was spent here was given to [`Self::changed`] since this term began. Until every replica has
+    /// said so, a store that has forgotten everything grants nothing of a limit that has to be kept. Returns at once.
+    fn all_changed(&self, term: u64);
 
     /// Counts the times that the store was found; 0 while it is gone. What was granted in an earlier term does not count.
     fn term(&self) -> u64;

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::admission::budget::{Account, Scope, Unit};
 use crate::admission::calendar::{Period, stretch};
-use crate::admission::outstanding::Orphan;
+use crate::admission::outstanding::{Orphan, Settled};
 use crate::gateway::Gateway;
 use crate::ledger::Ledger;
 use crate::ledger::journal::Failure;
@@ -91,10 +91,10 @@ pub async fn spent(
 pub async fn adopt_orphans(gateway: &Gateway, database: &Path) -> anyhow::Result<Holds> {
     let left = Holds::left_behind(database).context("the log of holds beside the database cannot be read")?;
     let mut adopted = 0;
-    for Orphan { hold, cost } in left {
-        let in_ledger = gateway.ledger.find(&hold.id).await?;
-        let is_known = in_ledger.is_some_and(|row| row.started_unix_ms == hold.began_unix_ms);
-        if is_known || cost == Some(0) {
+    for Orphan { hold, end } in left {
+        // By both: a job that is begun twice has two rows of one id, and so has a caller who repeats one.
+        let is_known = gateway.ledger.has(&hold.id, hold.began_unix_ms).await?;
+        if is_known || end.as_ref().is_some_and(Settled::is_nothing) {
             continue;
         }
         adopted += 1;
@@ -103,17 +103,28 @@ pub async fn adopt_orphans(gateway: &Gateway, database: &Path) -> anyhow::Result
         record.team = hold.team.map(Into::into);
         record.tier = hold.tier.map(Into::into);
         record.tags = hold.tags.into();
-        record.provider = hold.provider.into();
-        record.model = hold.model;
         record.status = Status::Interrupted;
         record.error = Some("router_stopped".to_owned());
-        record.estimated_usage = cost.is_none();
-        record.cost = Some(NanoUsd(cost.unwrap_or(hold.worst)));
-        record.reason = match cost {
-            Some(_) => "the router was stopped before this row was saved".to_owned(),
-            None => "the router was stopped while this request was under way; the cost is the most it can have been"
-                .to_owned(),
-        };
+        match end {
+            Some(Settled { cost, used, provider, model, .. }) => {
+                (record.provider, record.model) = (provider.into(), model);
+                (record.prompt_tokens, record.completion_tokens) = (used.prompt_tokens, used.completion_tokens);
+                (record.cached_tokens, record.reasoning_tokens) = (used.cached_tokens, used.reasoning_tokens);
+                record.estimated_usage = used.estimated;
+                record.cost = Some(NanoUsd(cost));
+                record.reason = "the router was stopped before this row was saved".to_owned();
+            }
+            None => {
+                record.estimated_usage = true;
+                record.cost = Some(NanoUsd(hold.worst));
+                record.reason = "the router was stopped while this request was under way; the cost is the most it can \
+                                 have been"
+                    .to_owned();
+            }
+        }
+        if record.provider.is_empty() {
+            (record.provider, record.model) = (hold.provider.into(), hold.model);
+        }
         gateway.ledger.append(record);
     }
     if adopted > 0 {

@@ -64,6 +64,7 @@ fn sections(old: &Settings, new: &Settings) -> Vec<String> {
         ("shared", old.shared != new.shared),
         ("queue", old.queue != new.queue),
         ("events", old.events != new.events),
+        ("jobs", print(&old.jobs) != print(&new.jobs)),
         ("logging", print(&old.logging) != print(&new.logging)),
         ("auth", print(&old.tenants.auth) != print(&new.tenants.auth)),
         ("tiers", old.tenants.tiers != new.tenants.tiers),

@@ -127,6 +127,13 @@ impl Reloader {
         if old.settings.queue != loaded.settings.queue || old.settings.events != loaded.settings.events {
             tracing::warn!("`queue` and `events` take effect at the next start");
         }
+        let delivery = |settings: &config::Settings| (settings.jobs.lease, settings.jobs.max_attempts);
+        if old.settings.queue.is_some() && delivery(&old.settings) != delivery(&loaded.settings) {
+            tracing::warn!(
+                "`jobs.lease` and `jobs.max_attempts` hold for new claims from now on; NATS' consumers (`queue`) learn them \
+                 at the next start"
+            );
+        }
         let secret = |settings: &config::Settings| settings.tenants.auth.secret.as_ref().map(Pepper::of);
         if secret(&old.settings).map(|secret| secret.fingerprint())
             != secret(&loaded.settings).map(|secret| secret.fingerprint())

@@ -1,9 +1,10 @@
 //! The sections about the router as a whole: routing, hints, staying up, cache, server, logging, tasks.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::problem::closest;
 use super::reader::{Item, Section, set};
@@ -266,6 +267,13 @@ pub(super) fn shared(mut section: Section<'_>) -> Option<Shared> {
             item.problem("is no Redis; write redis://, rediss:// (TLS) or unix:// and where it is");
             return None;
         }
+        if url.contains('#') {
+            item.problem(
+                "ends with `#..`: TLS that looks at no certificate is not spoken; name the authority in `shared.ca`, and \
+                 write `#` in a password as %23",
+            );
+            return None;
+        }
         Some(SecretString::from(url))
     });
     let prefix = section.get("prefix").and_then(|item| {
@@ -276,6 +284,13 @@ pub(super) fn shared(mut section: Section<'_>) -> Option<Shared> {
         }
         Some(text.to_owned())
     });
+    let ca = section.get("ca").filter(|item| !item.is_emptied());
+    shared.ca = ca.as_ref().and_then(|item| item.text().map(PathBuf::from));
+    if let (Some(item), Some(url)) = (&ca, &url)
+        && !url.expose_secret().starts_with("rediss://")
+    {
+        item.problem("is for TLS, and `shared.url` does not begin with rediss://");
+    }
     set(&mut shared.prefix, prefix);
     set(&mut shared.timeout, section.span("timeout", 5 * MILLISECOND..=10 * SECOND));
     set(&mut shared.largest_value, section.get("largest_value").and_then(|item| item.size(1000..=64_000_000)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,6 +169,8 @@ impl Default for Server {
 #[derive(Clone, Debug)]
 pub struct Shared {
     pub url: SecretString,
+    /// A file with certificates of authorities (PEM), believed in the place of the platform's. For `rediss://`.
+    pub ca: Option<PathBuf>,
     /// How all keys begin. Routers with the same one count together; others may use the same Redis.
     pub prefix: String,
     /// The longest that one request waits for it, all its calls together. 5ms to 10s. Short, a slow moment counts as an
@@ -183,7 +186,8 @@ impl PartialEq for Shared {
     fn eq(&self, other: &Self) -> bool {
         let rest =
             |shared: &Self| (shared.prefix.clone(), shared.timeout, shared.largest_value, shared.budgets_when_gone);
-        self.url.expose_secret() == other.url.expose_secret() && rest(self) == rest(other)
+        let where_ = |shared: &Self| (shared.url.expose_secret().to_owned(), shared.ca.clone());
+        where_(self) == where_(other) && rest(self) == rest(other)
     }
 }
 
@@ -191,6 +195,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             url: SecretString::default(),
+            ca: None,
             prefix: "stepwell".to_owned(),
             timeout: Span(Duration::from_millis(50)),
             largest_value: Size(1_000_000),

@@ -11,7 +11,7 @@ use super::error::Error;
 use super::inbound::{Delivery, Inbound};
 use crate::admission::budget::{Account, Allotment, Hold, Warning};
 use crate::admission::gate::Permit;
-use crate::admission::outstanding::{Log, Opened};
+use crate::admission::outstanding::{Log, Opened, Settled, Used};
 use crate::admission::rate::Admitted;
 use crate::catalog::{Format, Target};
 use crate::chat::Usage;
@@ -131,7 +131,10 @@ impl Draft {
     /// Nothing was used of it.
     fn released(&self, hold: Hold) {
         if let (Some(log), Some(1..)) = (&self.log, hold.money()) {
-            self.read(|record| log.settled(&record.id, record.started_unix_ms, 0));
+            self.read(|record| {
+                let (id, began_unix_ms) = (record.id.to_string(), record.started_unix_ms);
+                log.settled(&Settled { id, began_unix_ms, ..Settled::default() });
+            });
         }
         hold.cancel();
     }
@@ -299,7 +302,7 @@ impl Draft {
         drop(self.permit.lock().take());
         let taken = std::mem::take(&mut *self.taken.lock());
         if let (Some(log), Some(1..)) = (&self.log, taken.money.as_ref().and_then(Hold::money)) {
-            log.settled(&record.id, record.started_unix_ms, record.cost.map_or(0, |cost| cost.0));
+            log.settled(&settled(&record));
         }
         for warning in taken.settle(&record) {
             warn(&warning, &self.notes);
@@ -344,6 +347,26 @@ impl Taken {
             return hold.settle(cost, 0, &record.provider);
         }
         Vec::new()
+    }
+}
+
+/// For the log of holds: what the row says of money and tokens that were bought.
+fn settled(record: &Record) -> Settled {
+    let used = Used {
+        prompt_tokens: record.prompt_tokens,
+        completion_tokens: record.completion_tokens,
+        cached_tokens: record.cached_tokens,
+        reasoning_tokens: record.reasoning_tokens,
+        estimated: record.estimated_usage,
+    };
+    Settled {
+        id: record.id.to_string(),
+        began_unix_ms: record.started_unix_ms,
+        cost: record.cost.map_or(0, |cost| cost.0),
+        // What was not bought is no use of anything.
+        used: if record.cache.is_bought() { used } else { Used::default() },
+        provider: record.provider.to_string(),
+        model: record.model.clone(),
     }
 }
 

@@ -14,14 +14,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bell::Bell;
-use super::job::{Claimed, End, Hold};
+use super::job::{Claimed, End, Hold, Kind, Status};
 use super::queue::Queue;
 use super::settings::Settings;
 use crate::telemetry::metric::Metric;
 
 /// Whoever knows what jobs are about.
 pub trait Execute: Send + Sync {
-    /// Carries a job out. Dropped if the job was cancelled, or is somebody else's by now.
+    /// Carries a job out. Dropped if the job was cancelled; also if it is somebody else's by now, unless it is a request: a
+    /// provider that was asked is paid, and what it says it used belongs into the ledger.
     fn run<'a>(&'a self, claimed: &'a Claimed) -> Pin<Box<dyn Future<Output = End> + Send + 'a>>;
 }
 
@@ -107,16 +108,42 @@ impl Workers {
                 end = &mut run => break end,
                 held = self.queue.renew(&hold, settings.lease.0) => match held {
                     Ok(true) => {}
-                    Ok(false) => {
-                        tracing::debug!(job = hold.id, "a job was cancelled, or has gone to another worker");
-                        return;
-                    }
+                    Ok(false) => return self.finish_for_the_books(&claimed, run, &give_back).await,
                     Err(failure) => tracing::warn!(job = hold.id, error = %failure, "a lease cannot be prolonged"),
                 },
             }
         };
         drop(run);
         self.end(&hold, &end, &settings).await;
+    }
+
+    /// The job is somebody else's by now, or was cancelled. Nothing that is done here can end it any more.
+    async fn finish_for_the_books(
+        &self,
+        claimed: &Claimed,
+        run: Pin<Box<dyn Future<Output = End> + Send + '_>>,
+        give_back: &CancellationToken,
+    ) {
+        let is_wanted = async {
+            let found = self.queue.find(&claimed.hold.id).await;
+            claimed.job.kind == Kind::Request && !matches!(found, Ok(Some(job)) if job.status == Status::Cancelled)
+        };
+        tracing::debug!(job = claimed.hold.id, "a job was cancelled, or has gone to another worker");
+        // Whatever the store says, the answer may be there first.
+        let rest = async {
+            tokio::pin!(is_wanted);
+            let mut run = run;
+            tokio::select! {
+                biased;
+                _ = &mut run => return,
+                is_wanted = &mut is_wanted => if !is_wanted { return },
+            }
+            run.await;
+        };
+        tokio::select! {
+            () = rest => {}
+            () = give_back.cancelled() => {}
+        }
     }
 
     /// Writes the end down, for as long as the lease may still be ours.

@@ -39,6 +39,9 @@ pub trait Journal: Send + Sync {
     /// The newest row with this id.
     fn find<'a>(&'a self, id: &'a str) -> Answer<'a, Option<Row>>;
 
+    /// Whether there is a row of the request that began then. One id may have several.
+    fn has<'a>(&'a self, id: &'a str, started_unix_ms: i64) -> Answer<'a, bool>;
+
     /// At most `limit` rows, newest first, without decisions.
     fn recent<'a>(&'a self, filter: &'a Filter, limit: usize, before: Option<&'a Cursor>) -> Answer<'a, Vec<Row>>;
 

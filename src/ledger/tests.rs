@@ -23,6 +23,10 @@ impl Journal for Stuck {
         Box::pin(async { Ok(None) })
     }
 
+    fn has<'a>(&'a self, _: &'a str, _: i64) -> Answer<'a, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn recent<'a>(&'a self, _: &'a Filter, _: usize, _: Option<&'a Cursor>) -> Answer<'a, Vec<Row>> {
         Box::pin(async { Ok(Vec::new()) })
     }

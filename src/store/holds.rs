@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::admission::outstanding::{Log, Opened, Orphan};
+use crate::admission::outstanding::{Log, Opened, Orphan, Settled};
 use crate::ledger::Ledger;
 
 /// A file above this size is put aside, in bytes: some ten thousand requests.
@@ -46,7 +46,7 @@ struct Aside {
 #[serde(rename_all = "snake_case")]
 enum Line {
     Opened(Opened),
-    Settled { id: String, began_unix_ms: i64, cost: i64 },
+    Settled(Settled),
 }
 
 impl Holds {
@@ -64,11 +64,11 @@ impl Holds {
                 match serde_json::from_str(line) {
                     Ok(Line::Opened(hold)) => {
                         places.insert((hold.id.clone(), hold.began_unix_ms), orphans.len());
-                        orphans.push(Orphan { hold, cost: None });
+                        orphans.push(Orphan { hold, end: None });
                     }
-                    Ok(Line::Settled { id, began_unix_ms, cost }) => {
-                        if let Some(place) = places.get(&(id, began_unix_ms)) {
-                            orphans[*place].cost = Some(cost);
+                    Ok(Line::Settled(end)) => {
+                        if let Some(place) = places.get(&(end.id.clone(), end.began_unix_ms)) {
+                            orphans[*place].end = Some(end);
                         }
                     }
                     Err(_) => {}
@@ -145,10 +145,10 @@ impl Log for Holds {
         self.write(&mut state, &Line::Opened(hold.clone()));
     }
 
-    fn settled(&self, id: &str, began_unix_ms: i64, cost: i64) {
+    fn settled(&self, end: &Settled) {
         let mut state = self.state.lock();
-        let line = Line::Settled { id: id.to_owned(), began_unix_ms, cost };
-        self.write(&mut state, &line);
+        let began_unix_ms = end.began_unix_ms;
+        self.write(&mut state, &Line::Settled(end.clone()));
         // Told apart by time: off by one at the turn keeps a file a little longer, and loses nothing.
         match &mut state.aside {
             Some(before) if began_unix_ms < before.since_ms && before.open > 0 => before.open -= 1,
@@ -179,6 +179,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::outstanding::Used;
 
     fn hold(id: usize) -> Opened {
         Opened {
@@ -194,6 +195,23 @@ mod tests {
         }
     }
 
+    fn end(id: usize) -> Settled {
+        let used = Used { prompt_tokens: 10, completion_tokens: 3, ..Used::default() };
+        Settled { id: format!("req_{id}"), began_unix_ms: id as i64, cost: 5, used, ..Settled::default() }
+    }
+
+    #[test]
+    fn a_log_of_a_version_that_kept_no_tokens_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let database = directory.path().join("stepwell.db");
+        let holds = Holds::begin(&database, Ledger::default()).expect("a log");
+        holds.opened(&hold(1));
+        let old = b"{\"settled\":{\"id\":\"req_1\",\"began_unix_ms\":1,\"cost\":5}}\n".to_vec();
+        fs::write(path(&database), [fs::read(path(&database)).expect("a file"), old].concat()).expect("a file");
+        let left = Holds::left_behind(&database).expect("readable");
+        assert_eq!(left[0].end, Some(Settled { used: Used::default(), ..end(1) }));
+    }
+
     #[test]
     fn what_was_opened_is_there_after_a_crash_with_what_is_known_of_it() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -201,7 +219,7 @@ mod tests {
         let holds = Holds::begin(&database, Ledger::default()).expect("a log");
         holds.opened(&hold(1));
         holds.opened(&hold(2));
-        holds.settled("req_1", 1, 5);
+        holds.settled(&end(1));
         // The process is killed while it writes.
         fs::write(
             path(&database),
@@ -209,7 +227,7 @@ mod tests {
         )
         .expect("a file");
         let left = Holds::left_behind(&database).expect("readable");
-        assert_eq!(left, [Orphan { hold: hold(1), cost: Some(5) }, Orphan { hold: hold(2), cost: None }]);
+        assert_eq!(left, [Orphan { hold: hold(1), end: Some(end(1)) }, Orphan { hold: hold(2), end: None }]);
         drop(Holds::begin(&database, Ledger::default()).expect("a log"));
         assert_eq!(Holds::left_behind(&database).expect("readable"), []);
     }
@@ -222,14 +240,14 @@ mod tests {
         holds.opened(&hold(0));
         for id in 1..9_000 {
             holds.opened(&hold(id));
-            holds.settled(&format!("req_{id}"), id as i64, 1);
+            holds.settled(&end(id));
         }
         let left = Holds::left_behind(&database).expect("readable");
-        assert_eq!(left.first(), Some(&Orphan { hold: hold(0), cost: None }), "kept aside as long as it is open");
-        holds.settled("req_0", 0, 1);
+        assert_eq!(left.first(), Some(&Orphan { hold: hold(0), end: None }), "kept aside as long as it is open");
+        holds.settled(&end(0));
         for id in 9_000..18_000 {
             holds.opened(&hold(id));
-            holds.settled(&format!("req_{id}"), id as i64, 1);
+            holds.settled(&end(id));
         }
         let size = |path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         assert!(size(path(&database)) + size(aside(&database)) < 3 * LARGE);

@@ -21,6 +21,8 @@ use handing::Held;
 use line::Line;
 use outbox::Outbox;
 
+#[cfg(test)]
+pub use handing::SWEEP_EVERY;
 pub use line::Unusable;
 
 /// How long the end of the process waits for what is still to be said.

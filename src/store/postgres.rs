@@ -209,6 +209,13 @@ impl Journal for Postgres {
         Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(rows::find(connection, id))).await })
     }
 
+    fn has<'a>(&'a self, id: &'a str, started_unix_ms: i64) -> Answer<'a, bool> {
+        let id = id.to_owned();
+        Box::pin(async move {
+            self.run(LOOK_UP, move |connection| Box::pin(rows::has(connection, id, started_unix_ms))).await
+        })
+    }
+
     fn recent<'a>(&'a self, filter: &'a Filter, limit: usize, before: Option<&'a Cursor>) -> Answer<'a, Vec<Row>> {
         let (filter, before) = (filter.clone(), before.cloned());
         Box::pin(async move {

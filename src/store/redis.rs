@@ -67,6 +67,11 @@ impl Names {
         format!("{}:replicas", self.prefix)
     }
 
+    /// Those that have not yet told what they know since everything was forgotten.
+    fn awaited(&self) -> String {
+        format!("{}:awaited", self.prefix)
+    }
+
     /// What is written into Redis of a term.
     fn term(&self, term: u64) -> String {
         format!("{}.{term}", self.process)
@@ -91,14 +96,12 @@ impl Scripts {
     }
 }
 
-/// A URL that cannot be used, without the URL: it may hold a password.
+/// What no connection could be made with, without the URL: it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error("`shared.url` cannot be used: {0}")]
-pub struct Unusable(String);
-
-/// Refuses a URL that no connection could be made with.
-pub fn check(url: &str) -> Result<(), Unusable> {
-    line::address(url).map(|_| ())
+#[error("`shared.{what}` cannot be used: {reason}")]
+pub struct Unusable {
+    what: &'static str,
+    reason: String,
 }
 
 impl Redis {
@@ -190,6 +193,10 @@ impl Counters for Redis {
 
     fn changed(&self, account: budget::everywhere::Handle) {
         self.desk.changed(account);
+    }
+
+    fn all_changed(&self, term: u64) {
+        self.desk.all_changed(term);
     }
 
     fn term(&self) -> u64 {

@@ -329,6 +329,13 @@ impl Journal for Sqlite {
         })
     }
 
+    fn has<'a>(&'a self, id: &'a str, started_unix_ms: i64) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let mut connection = self.read().await?;
+            rows::has(&mut connection, id, started_unix_ms).await.map_err(failure)
+        })
+    }
+
     fn recent<'a>(&'a self, filter: &'a Filter, limit: usize, before: Option<&'a Cursor>) -> Answer<'a, Vec<Row>> {
         Box::pin(async move {
             let mut connection = self.read().await?;

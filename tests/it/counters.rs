@@ -19,7 +19,7 @@ use stepwell::tenant::settings::AtLimit;
 use stepwell::units::Span;
 
 use crate::support::process::until;
-use crate::support::redis::{Redis, redis};
+use crate::support::servers::Redis;
 
 /// Unix milliseconds.
 fn now_ms() -> i64 {
@@ -77,7 +77,7 @@ fn holds<S: Strategy>(cases: u32, strategy: S, law: impl AsyncFn(&Replicas, S::V
 where
     S::Value: Clone,
 {
-    let (runtime, redis) = (runtime(), redis());
+    let (runtime, redis) = (runtime(), Redis::start());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&strategy, |case| {
@@ -126,7 +126,7 @@ fn in_no_stretch_of_time_gets_more_through_than_the_burst_and_what_came_back() {
 
 #[test]
 fn a_burst_is_one_over_all_and_what_was_not_used_comes_back() {
-    let (runtime, redis) = (runtime(), redis());
+    let (runtime, redis) = (runtime(), Redis::start());
     let law = async |replicas: &Replicas| {
         // One comes back in half a minute.
         let allowance = [allowance(Some(2), Some(1000))];
@@ -232,7 +232,7 @@ fn no_interleaving_over_replicas_spends_more_than_the_budget() {
 
 #[test]
 fn a_script_flush_changes_nothing_and_a_flush_of_all_is_made_good_from_what_replicas_know() {
-    let Some(redis) = redis() else { return };
+    let Some(redis) = Redis::start() else { return };
     runtime().block_on(async {
         let replicas = Replicas::on(&redis).await;
         let [a, b] = [&replicas.accounts[0], &replicas.accounts[1]];
@@ -248,11 +248,21 @@ fn a_script_flush_changes_nothing_and_a_flush_of_all_is_made_good_from_what_repl
             let mut terms = store.terms();
             let again = tokio::time::timeout(Duration::from_secs(10), terms.wait_for(|term| *term > 1)).await;
             assert!(again.is_ok_and(|again| again.is_ok()), "it notices");
+            let early = b.hold_everywhere(wanted(1000, 1), false, now_ms(), &Patience::default()).await;
+            assert!(matches!(early, Err(NotHeld::Gone)), "nothing is granted before all have told: {early:?}");
             accounts.tell_all(&**store);
+            store.all_changed(store.term());
         }
         for replica in [0, 1] {
             until("all is known again", async || replicas.held(replica, &account()).await == (300, 500)).await;
         }
+        until("all have told", async || {
+            !matches!(
+                b.hold_everywhere(wanted(1000, 201), false, now_ms(), &Patience::default()).await,
+                Err(NotHeld::Gone)
+            )
+        })
+        .await;
         assert!(hold(b, 1000, 201).await.is_none());
         held.settle(500, 0, "");
         until("the truth is told", async || replicas.held(1, &account()).await == (800, 0)).await;
@@ -261,7 +271,7 @@ fn a_script_flush_changes_nothing_and_a_flush_of_all_is_made_good_from_what_repl
 
 #[test]
 fn a_caller_who_leaves_while_redis_is_asked_leaves_nothing_held() {
-    let Some(redis) = redis() else { return };
+    let Some(redis) = Redis::start() else { return };
     runtime().block_on(async {
         let replicas = Replicas::on(&redis).await;
         let [a, b] = [&replicas.accounts[0], &replicas.accounts[1]];

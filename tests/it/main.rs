@@ -11,6 +11,7 @@ mod chaos;
 mod chat;
 mod clients;
 mod config;
+mod connections;
 mod counters;
 mod dialects;
 mod edge;

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::app::ask;
-use crate::support::process::{Home, until};
-use crate::support::servers::{Server, nats, start_nats, start_nats_with};
+use crate::support::process::{Home, Process, client, until};
+use crate::support::servers::{Server, nats, postgres, start_nats, start_nats_with};
 use crate::support::upstream::{chat, hang, status};
 use crate::support::{App, Upstream, app, upstream};
 
@@ -228,6 +228,83 @@ async fn events_are_published_in_order_and_go_on_after_a_restart_where_they_were
     }
     let of_server: Vec<_> = events.iter().filter(|(_, event)| event["subject"] == "server").collect();
     assert_eq!(of_server.len(), 3, "started, stopped, started: {of_server:?}");
+}
+
+#[tokio::test]
+async fn a_reload_says_what_of_jobs_reaches_nats_at_the_next_start() {
+    let Some(server) = nats() else { return };
+    let one = upstream().await;
+    let yaml =
+        |lease: &str| format!("{ONE}jobs: {{ lease: {lease} }}\n{}", queue(server, &prefix())).replace("{0}", &one.url);
+    let first = yaml("1s");
+    let home = Home::new(&first);
+    let process = home.start().await;
+    std::fs::write(home.config(), first.replace("lease: 1s", "lease: 2s")).expect("a file");
+    until("it is reloaded", async || home.errors().contains("configuration reloaded")).await;
+    let log = home.errors();
+    assert!(log.contains("`jobs.lease` and `jobs.max_attempts` hold for new claims"), "{log}");
+    assert!(log.contains("changed sections jobs") && !log.contains("`queue` and `events` take effect"), "{log}");
+    assert_eq!(process.stop().await, Some(0), "{}", home.errors());
+}
+
+#[tokio::test]
+async fn when_the_one_that_publishes_is_killed_the_other_goes_on_and_nothing_is_missing() {
+    let (Some(server), Some(postgres)) = (nats(), postgres()) else { return };
+    let database = postgres.create("").await;
+    let one = upstream().await;
+    one.always(chat("later").after(Duration::from_millis(20)));
+    let prefix = prefix();
+    let storage = format!("storage: {{ url: '{}' }}\n", postgres.url(postgres.server.address, &database));
+    let yaml = format!(
+        "{ONE}jobs: {{ lease: 1s, max_attempts: 10, backoff: {{ start: 10ms, max: 50ms }} }}\n\
+         events: {{ publish: true }}\n{storage}{}",
+        queue(server, &prefix)
+    );
+    let homes = [0; 2].map(|_| Home::new(&yaml.replace("{0}", &one.url)));
+    let (first, second) = tokio::join!(homes[0].start(), homes[1].start());
+    let mut processes = [Some(first), Some(second)];
+    let hand_in = async |process: &Process, count: usize| {
+        for _ in 0..count {
+            let post = client().post(format!("{}/v1/chat/completions", process.url)).header("prefer", "respond-async");
+            assert_eq!(post.json(&ask("hi")).send().await.expect("an answer").status(), 202);
+        }
+    };
+    for process in processes.iter().flatten() {
+        hand_in(process, 20).await;
+    }
+    // Who has the post says so in its stream, by its name.
+    let mut publisher = 0;
+    until("one of them publishes", async || {
+        let Ok(stream) = jetstream(server).await.get_stream(format!("{prefix}-posts")).await else { return false };
+        let Ok(post) = stream.get_last_raw_message_by_subject(&format!("{prefix}.posts.common")).await else {
+            return false;
+        };
+        let post: Value = serde_json::from_slice(&post.payload).expect("json");
+        let name = |home: &Home| std::fs::read_to_string(home.database().with_extension("replica")).expect("a name");
+        publisher = homes.iter().position(|home| Some(name(home).trim()) == post["holder"].as_str()).unwrap_or(9);
+        publisher < 2 && post["place"].as_i64() > Some(10)
+    })
+    .await;
+    hand_in(processes[publisher].as_ref().expect("it runs"), 20).await;
+    processes[publisher].take().expect("it runs").kill();
+    let left = processes[1 - publisher].as_ref().expect("it runs");
+    hand_in(left, 20).await;
+    let mut connection = postgres.connect(&database).await;
+    until("every job has ended", async || {
+        let sql = "SELECT count(*) FROM job WHERE status = 'completed'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut connection).await.expect("a count") == 80
+    })
+    .await;
+    let sql = "SELECT seq FROM event ORDER BY seq";
+    let mut log: Vec<i64> = Vec::new();
+    let mut told: Vec<i64> = Vec::new();
+    until("all of the log is published", async || {
+        log = sqlx::query_scalar(sql).fetch_all(&mut connection).await.expect("places");
+        told = published(server, &prefix).await.iter().filter_map(|(_, event)| event["seq"].as_i64()).collect();
+        told.len() >= log.len()
+    })
+    .await;
+    assert_eq!(told, log, "every event of the log, once and in order");
 }
 
 /// Every message of the stream of events: its subject and what it says.

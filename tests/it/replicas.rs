@@ -1,5 +1,8 @@
 //! Three servers on one PostgreSQL: one is killed, one stands still past its leases, the database is killed under them.
 
+mod books;
+mod whole;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -6,12 +6,12 @@ use parking_lot::Mutex;
 
 use super::{Account, Accounts, Allotment, Balance, Hold, Overdrawn, Part, State};
 use crate::admission::calendar::Stretch;
-use crate::admission::shared::{Bound, Counters, Gone, Seen, Shared, Verdict, Wish};
+use crate::admission::shared::{Bound, Counters, Gone, Seen, Shared, Stored, Verdict, Wish};
 use crate::resilience::patience::Patience;
 use crate::tenant::settings::AtLimit;
 
 /// What this replica has done in one account. What was settled and released only grows, so that it can be told twice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Own {
     pub spent: i64,
     pub held: i64,
@@ -19,6 +19,8 @@ pub struct Own {
     pub released: i64,
     /// Sums of another state are other sums.
     pub number: u64,
+    /// The account as it was last seen in the store.
+    pub stored: Stored,
 }
 
 /// An account in one stretch of time, for the shared store.
@@ -35,7 +37,8 @@ impl Handle {
         let state = self.state.lock();
         let Balance { spent, held, stretch } = state.balance;
         let State { settled, released, number, .. } = *state;
-        (stretch == self.stretch).then_some(Own { spent, held, settled, released, number })
+        let stored = state.others.stored.clone();
+        (stretch == self.stretch).then_some(Own { spent, held, settled, released, number, stored })
     }
 }
 
@@ -79,11 +82,12 @@ impl Accounts {
         }
     }
 
-    /// Tells the shared store of everything that is held or was spent here: it may have forgotten it.
+    /// Tells the shared store of everything that is held or was spent, here or as far as is known here: it may have
+    /// forgotten it.
     pub fn tell_all(&self, counters: &dyn Counters) {
         for entry in &self.states {
             let state = entry.value().lock();
-            let Balance { spent, held, stretch } = state.balance;
+            let Balance { spent, held, stretch } = state.view();
             drop(state);
             if spent > 0 || held > 0 {
                 counters.changed(Handle { account: entry.key().clone(), stretch, state: entry.value().clone() });

@@ -65,12 +65,9 @@ impl Limiter {
     ) -> Result<Admitted, Limited> {
         let now = Instant::now();
         let Some(shared) = self.shared.get() else { return self.admit(allowances, tokens, now) };
-        if shared.is_gone() {
-            let replicas = shared.counters.standing().replicas;
-            let parts: Vec<_> = allowances.iter().map(|allowance| allowance.share(replicas)).collect();
-            let mut admitted = self.admit(&parts, tokens, now)?;
-            admitted.shared = Some(shared.counters.clone());
-            return Ok(admitted);
+        let term = shared.counters.term();
+        if term == 0 {
+            return self.admit_a_part(shared, allowances, tokens, now);
         }
         let mut admitted = self.admit(allowances, tokens, now)?;
         let claim = |(counter, allowance): &(Arc<Mutex<Counter>>, Allowance)| {
@@ -87,7 +84,7 @@ impl Limiter {
                 let seen = admitted.held.iter().zip(levels);
                 seen.for_each(|((_, allowance), levels)| headrooms.tighten(left(allowance, levels)));
                 admitted.headrooms = headrooms;
-                admitted.is_counted = true;
+                admitted.counted_in = term;
                 Ok(admitted)
             }
             Ok(Err(short)) => {
@@ -102,9 +99,27 @@ impl Limiter {
                 let amount = amount.unwrap_or_default();
                 Err(Limited { limit: short.limit, who, name, amount, retry_after: short.retry_after })
             }
-            // It went in this moment: what holds here holds.
-            Err(Gone) => Ok(admitted),
+            // It went in this moment.
+            Err(Gone) => {
+                admitted.undo(now);
+                self.admit_a_part(shared, allowances, tokens, now)
+            }
         }
+    }
+
+    /// What is this replica's part, as long as nobody can be asked.
+    fn admit_a_part(
+        &self,
+        shared: &Shared,
+        allowances: &[Allowance],
+        tokens: u64,
+        now: Instant,
+    ) -> Result<Admitted, Limited> {
+        let replicas = shared.counters.standing().replicas;
+        let parts: Vec<_> = allowances.iter().map(|allowance| allowance.share(replicas)).collect();
+        let mut admitted = self.admit(&parts, tokens, now)?;
+        admitted.shared = Some(shared.counters.clone());
+        Ok(admitted)
     }
 
     /// Tells the shared store of every request under way: it may have forgotten them.

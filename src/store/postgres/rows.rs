@@ -188,6 +188,14 @@ pub async fn find(connection: &mut PgConnection, id: String) -> Result<Option<Ro
     found.as_ref().map(|found| row(LeftToRight::of(found))).transpose()
 }
 
+pub async fn has(connection: &mut PgConnection, id: String, started_unix_ms: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM request WHERE id = $1 AND started_unix_ms = $2)")
+        .bind(storable(&id))
+        .bind(started_unix_ms)
+        .fetch_one(connection)
+        .await
+}
+
 /// Newest first.
 pub async fn recent(
     connection: &mut PgConnection,

@@ -9,7 +9,7 @@ use super::line::Up;
 use super::{Names, Redis, Scripts, odd};
 use crate::admission::budget::Unit;
 use crate::admission::budget::everywhere::{Handle, Own};
-use crate::admission::shared::{Bound, Gone, Others, Seen, Verdict, Wish};
+use crate::admission::shared::{Bound, Gone, Others, Seen, Stored, Verdict, Wish};
 use crate::resilience::patience::Patience;
 
 /// One account in one stretch: what began in it ends with it.
@@ -33,7 +33,7 @@ async fn ask(
     wishes: impl Iterator<Item = (&Handle, i64, Option<Bound>)>,
 ) -> RedisResult<(Vec<Value>, Vec<Own>)> {
     let mut call = scripts.accounts.prepare_invoke();
-    call.key(names.terms());
+    call.key(names.terms()).key(names.awaited());
     call.arg(&*names.home).arg(names.term(up.term)).arg(&*names.ledger);
     let mut all = Vec::new();
     for (handle, amount, bound) in wishes {
@@ -41,7 +41,7 @@ async fn ask(
             // Its time is over: an account that is not there any more takes the place of it.
             all.push(Own::default());
             call.key(format!("{}:account:over", names.prefix));
-            call.arg("-").arg(0).arg(0).arg(0).arg(0).arg(0).arg("none").arg(0).arg(0);
+            call.arg("-").arg(0).arg(0).arg(0).arg(0).arg(0).arg(0).arg("none").arg(0).arg(0).arg(0);
             continue;
         };
         let (bound, limit) = match bound {
@@ -51,10 +51,16 @@ async fn ask(
         };
         call.key(key(names, handle));
         call.arg(format!("{}.{}", names.process, own.number)).arg(handle.stretch.end_ms);
-        for amount in [own.spent, own.held, own.settled, own.released] {
+        for amount in [own.spent, own.spent.saturating_sub(own.settled), own.held, own.settled, own.released] {
             call.arg(amount.max(0));
         }
         call.arg(bound).arg(limit.max(0)).arg(amount.max(0));
+        // Only a store that is new, or has forgotten, has no better knowledge.
+        let fields = if own.stored.term == up.term { &[] } else { &*own.stored.fields };
+        call.arg(2 * fields.len());
+        for (name, value) in fields {
+            call.arg(name).arg(value);
+        }
         all.push(own);
     }
     Ok((call.invoke_async(&mut up.connection.clone()).await?, all))
@@ -71,13 +77,15 @@ pub(super) async fn hold(redis: &Redis, wishes: &[Wish], patience: &Patience) ->
         .await?;
     let mut answer = answer.into_iter();
     match answer.next().and_then(number) {
-        Some(1) => Ok(Verdict::Granted(granted(redis, answer, &own)?)),
+        Some(1) => Ok(Verdict::Granted(granted(redis, answer, &own, asked_in)?)),
+        // It has forgotten everything, and some have not told it yet what they know.
+        Some(-2) => Err(Gone),
         Some(0) => {
             let index = answer.next().and_then(number).and_then(|index| usize::try_from(index).ok());
             let (Some(index), Some(fields)) = (index.filter(|index| *index < wishes.len()), answer.next()) else {
                 return Err(odd());
             };
-            let others = others(redis, fields, &own[index]).ok_or_else(odd)?;
+            let others = others(redis, fields, &own[index], asked_in).ok_or_else(odd)?;
             Ok(Verdict::Refused { index, seen: Seen { granted: 0, others } })
         }
         _ => Err(redis.line.forgotten(asked_in)),
@@ -94,7 +102,7 @@ pub(super) async fn look(redis: &Redis, accounts: &[Handle], patience: &Patience
         .await?;
     let mut answer = answer.into_iter();
     match answer.next().and_then(number) {
-        Some(1) => Ok(granted(redis, answer, &own)?.into_iter().map(|seen| seen.others).collect()),
+        Some(1) => Ok(granted(redis, answer, &own, asked_in)?.into_iter().map(|seen| seen.others).collect()),
         _ => Err(redis.line.forgotten(asked_in)),
     }
 }
@@ -106,17 +114,17 @@ pub(super) async fn tell(names: &Names, scripts: &Scripts, up: &Up, accounts: &[
 }
 
 /// Pairs of an amount and the fields of its account.
-fn granted(redis: &Redis, mut answer: impl Iterator<Item = Value>, own: &[Own]) -> Result<Vec<Seen>, Gone> {
+fn granted(redis: &Redis, mut answer: impl Iterator<Item = Value>, own: &[Own], term: u64) -> Result<Vec<Seen>, Gone> {
     let mut all = Vec::with_capacity(own.len());
     for own in own {
         let (Some(granted), Some(fields)) = (answer.next().and_then(number), answer.next()) else { return Err(odd()) };
-        all.push(Seen { granted, others: others(redis, fields, own).ok_or_else(odd)? });
+        all.push(Seen { granted, others: others(redis, fields, own, term).ok_or_else(odd)? });
     }
     Ok(all)
 }
 
 /// What was not done here. What a replica held that is gone counts as spent until somebody knows better.
-fn others(redis: &Redis, fields: Value, own: &Own) -> Option<Others> {
+fn others(redis: &Redis, fields: Value, own: &Own, term: u64) -> Option<Others> {
     let fields: Vec<(String, String)> = from_redis_value(fields).ok()?;
     let replicas = redis.line.replicas();
     let mut others = Others::default();
@@ -133,5 +141,6 @@ fn others(redis: &Redis, fields: Value, own: &Own) -> Option<Others> {
             }
         }
     }
+    others.stored = Stored { fields: fields.into(), term };
     Some(others)
 }

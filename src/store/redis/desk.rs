@@ -45,6 +45,8 @@ struct Letters {
     waiting: usize,
     /// What was granted in this term may not be known here.
     is_in_doubt: bool,
+    /// When these letters are told, all is told that there was in this term; 0: not yet.
+    all_of: u64,
 }
 
 /// How work on an idempotency key has ended without an answer.
@@ -72,6 +74,11 @@ struct Put {
 impl Desk {
     pub fn changed(&self, account: budget::everywhere::Handle) {
         self.letters.lock().accounts.insert((account.account.clone(), account.stretch), account);
+        self.more.notify_one();
+    }
+
+    pub fn all_changed(&self, term: u64) {
+        self.letters.lock().all_of = term;
         self.more.notify_one();
     }
 
@@ -182,7 +189,7 @@ impl Work {
     /// Tells everything that is to be told.
     async fn deliver(&self, up: &Arc<Up>) -> Result<(), Gone> {
         loop {
-            let (callers, accounts, marks, answer) = {
+            let (callers, accounts, marks, answer, is_all) = {
                 let mut letters = self.desk.letters.lock();
                 let callers: Vec<Who> = letters.callers.keys().take(AT_ONCE).cloned().collect();
                 let callers: Vec<Ended> = callers.iter().filter_map(|who| letters.callers.remove(who)).collect();
@@ -190,9 +197,10 @@ impl Work {
                 let accounts: Vec<_> = accounts.iter().filter_map(|key| letters.accounts.remove(key)).collect();
                 let answer = letters.answers.pop_front();
                 letters.waiting -= answer.as_ref().map_or(0, |put| put.value.len());
-                (callers, accounts, std::mem::take(&mut letters.marks), answer)
+                let is_all = letters.all_of == up.term && letters.accounts.is_empty();
+                (callers, accounts, std::mem::take(&mut letters.marks), answer, is_all)
             };
-            if callers.is_empty() && accounts.is_empty() && marks.is_empty() && answer.is_none() {
+            if callers.is_empty() && accounts.is_empty() && marks.is_empty() && answer.is_none() && !is_all {
                 return Ok(());
             }
             let told = async {
@@ -201,6 +209,10 @@ impl Work {
                 }
                 if !accounts.is_empty() {
                     self.heard(up, accounts::tell(&self.names, &self.scripts, up, &accounts)).await?;
+                }
+                if is_all {
+                    self.line.has_told_all(up).await?;
+                    self.desk.letters.lock().all_of = 0;
                 }
                 for (place, attempt, end) in &marks {
                     self.heard(up, idempotency::end(&self.names, &self.scripts, up, place, attempt, *end)).await?;

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 
@@ -56,15 +58,27 @@ struct News {
     replicas: Arc<[String]>,
 }
 
-/// Where a URL leads. Errors do not repeat it.
-pub fn address(url: &str) -> Result<Client, Unusable> {
-    Client::open(url).map_err(|error| Unusable(error.category().to_owned()))
+/// Where the settings lead. Errors do not repeat a URL.
+fn address(settings: &Settings) -> Result<Client, Unusable> {
+    let url = settings.url.expose_secret();
+    let unusable = |what, reason: String| Unusable { what, reason };
+    let client = match &settings.ca {
+        None => Client::open(url),
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| unusable("ca", format!("{}: {error}", path.display())))?;
+            if CertificateDer::pem_slice_iter(&pem).next().is_none_or(|first| first.is_err()) {
+                return Err(unusable("ca", format!("{} has no certificate (PEM)", path.display())));
+            }
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(pem) })
+        }
+    };
+    client.map_err(|error| unusable("url", error.category().to_owned()))
 }
 
 impl Line {
     pub fn new(settings: &Settings, names: Names, scripts: Arc<Scripts>) -> Result<Self, Unusable> {
         Ok(Self {
-            client: address(settings.url.expose_secret())?,
+            client: address(settings)?,
             timeout: settings.timeout.0,
             names,
             scripts,
@@ -184,7 +198,10 @@ impl Line {
             Ok(Ok((connection, term, replicas))) => {
                 {
                     let mut news = self.news.lock();
-                    *news = News { reason: None, replicas: replicas.into() };
+                    // If it has forgotten everything, the others show up again within a beat: until then they count.
+                    let before = news.replicas.iter().filter(|home| !replicas.contains(home)).cloned();
+                    let replicas = before.collect::<Vec<_>>().into_iter().chain(replicas).collect();
+                    *news = News { reason: None, replicas };
                 }
                 self.last.store(term, SeqCst);
                 self.up.store(Some(Arc::new(Up { connection, term })));
@@ -230,6 +247,15 @@ impl Line {
         Ok(())
     }
 
+    /// Nobody has to wait any longer for what this replica knows.
+    pub async fn has_told_all(&self, up: &Arc<Up>) -> Result<(), Gone> {
+        let mut connection = up.connection.clone();
+        match self.tell(up, self.show_up(&mut connection, up.term, "told")).await?.is_empty() {
+            false => Ok(()),
+            true => Err(self.lose(up, "it has forgotten everything")),
+        }
+    }
+
     /// A last word: requests that this replica has under way are none.
     pub async fn leave(&self, up: &Arc<Up>) {
         let mut connection = up.connection.clone();
@@ -238,8 +264,9 @@ impl Line {
 
     async fn show_up(&self, connection: &mut MultiplexedConnection, term: u64, what: &str) -> RedisResult<Vec<String>> {
         let mut call = self.scripts.presence.prepare_invoke();
-        call.key(self.names.terms()).key(self.names.replicas());
+        call.key(self.names.terms()).key(self.names.replicas()).key(self.names.awaited());
         call.arg(&*self.names.home).arg(self.names.term(term)).arg(LEASE.as_millis() as u64).arg(what);
+        call.arg(&*self.replicas());
         call.invoke_async(connection).await
     }
 }

@@ -99,6 +99,14 @@ pub async fn find(connection: &mut SqliteConnection, id: &str) -> Result<Option<
     found.as_ref().map(|found| row(LeftToRight::of(found))).transpose()
 }
 
+pub async fn has(connection: &mut SqliteConnection, id: &str, started_unix_ms: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM request WHERE id = ? AND started_unix_ms = ?)")
+        .bind(id.to_owned())
+        .bind(started_unix_ms)
+        .fetch_one(connection)
+        .await
+}
+
 /// Newest first.
 pub async fn recent(
     connection: &mut SqliteConnection,

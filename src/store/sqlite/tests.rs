@@ -7,8 +7,6 @@ use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
 use super::*;
-use crate::jobs::job::{End, Kind, New, Status as JobStatus};
-use crate::jobs::queue::Queue;
 use crate::store::tests::{NOW, batch, record, requests, running};
 
 async fn store() -> (TempDir, Arc<Sqlite>) {
@@ -109,59 +107,4 @@ async fn a_locked_file_costs_no_row_and_no_answer() {
     assert_eq!(requests(&*quick).await, 20);
     stop.send(()).expect("running");
     assert_eq!(task.await.expect("a clean end"), 0);
-}
-
-fn new(id: &str, not_before_unix_ms: Option<i64>, max_attempts: u32) -> New {
-    New {
-        id: id.to_owned(),
-        kind: Kind::Request,
-        key: None,
-        part_of: None,
-        priority: 0,
-        not_before_unix_ms,
-        expires_unix_ms: None,
-        max_attempts,
-        request: id.as_bytes().to_vec(),
-        webhook: false,
-    }
-}
-
-#[tokio::test]
-async fn one_job_is_claimed_by_one_worker_if_it_is_due_and_nobody_has_it() {
-    let (_directory, store) = store().await;
-    let lease = Duration::from_secs(60);
-    let late = jiff::Timestamp::now().as_millisecond() + 3_600_000;
-    store.submit(&[new("a", None, 5), new("b", None, 5), new("late", Some(late), 5)]).await.expect("taken in");
-    assert!(store.claim_one("late", "w", lease).await.expect("an answer").is_none(), "it is not due");
-    assert!(store.claim_one("nobody", "w", lease).await.expect("an answer").is_none(), "there is none");
-
-    let both = tokio::join!(store.claim_one("b", "one", lease), store.claim_one("b", "two", lease));
-    let claimed: Vec<_> = [both.0, both.1].into_iter().filter_map(|claimed| claimed.expect("an answer")).collect();
-    let [claimed] = &claimed[..] else { panic!("{claimed:?}") };
-    assert_eq!((&*claimed.job.id, claimed.job.attempts, claimed.hold.fence), ("b", 1, 1));
-    assert_eq!(claimed.request, b"b");
-    let others = store.claim("w", 10, lease).await.expect("an answer");
-    assert_eq!(
-        others.iter().map(|claimed| &*claimed.job.id).collect::<Vec<_>>(),
-        ["a"],
-        "the other one was left alone"
-    );
-
-    let end = End::Completed { http_status: 200, result: Vec::new() };
-    assert!(store.end(&claimed.hold, &end).await.expect("ended"));
-    assert!(store.claim_one("b", "w", lease).await.expect("an answer").is_none(), "it has ended");
-}
-
-#[tokio::test]
-async fn one_job_whose_lease_is_over_is_claimed_again_until_no_attempt_is_left() {
-    let (_directory, store) = store().await;
-    store.submit(&[new("a", None, 2)]).await.expect("taken in");
-    let over = Duration::ZERO;
-    let first = store.claim_one("a", "one", over).await.expect("an answer").expect("it is due");
-    let second = store.claim_one("a", "two", over).await.expect("an answer").expect("the lease is over");
-    assert_eq!((second.job.attempts, second.hold.fence), (2, 2));
-    assert!(!store.end(&first.hold, &End::Released).await.expect("an answer"), "it is not the first one's any more");
-    assert!(store.claim_one("a", "three", over).await.expect("an answer").is_none());
-    let job = Queue::find(&*store, "a").await.expect("an answer").expect("a job");
-    assert_eq!(job.status, JobStatus::Dead, "{job:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{Kit, on_every_store};
+use super::{Kit, on_every_store, on_nats};
 use crate::events::Kind as Happened;
 use crate::events::log::{Note, Wanted};
 use crate::jobs::job::{Claimed, End, Hold, Job, Kind, New, Status};
@@ -28,6 +28,25 @@ on_every_store! {
     no_event_is_missed_by_who_continues_behind_the_last_one,
     one_at_a_time_tells_a_consumer_and_goes_on_where_another_ended,
     every_job_ends_once_however_workers_crash,
+    one_job_is_claimed_by_one_worker_if_it_is_due_and_nobody_has_it,
+    one_job_whose_lease_is_over_is_claimed_again_until_no_attempt_is_left,
+}
+
+on_nats! {
+    who_submits_the_same_twice_has_it_done_once,
+    a_claim_belongs_to_its_worker_until_its_lease_is_over,
+    only_the_newest_claim_can_end_a_job,
+    attempts_are_counted_and_the_last_failure_is_a_dead_letter,
+    what_was_no_attempt_is_not_counted,
+    an_operator_retries_discards_and_cancels,
+    who_comes_too_late_expires,
+    a_saga_goes_on_when_a_part_has_ended,
+    an_end_that_is_to_be_told_makes_one_delivery,
+    lists_are_newest_first_in_pages_and_filtered,
+    contents_come_back_byte_for_byte_and_go_when_they_are_old,
+    every_job_ends_once_however_workers_crash,
+    one_job_is_claimed_by_one_worker_if_it_is_due_and_nobody_has_it,
+    one_job_whose_lease_is_over_is_claimed_again_until_no_attempt_is_left,
 }
 
 pub const LEASE: Duration = Duration::from_secs(600);
@@ -59,11 +78,22 @@ fn again(after_ms: i64) -> End {
 
 impl Kit {
     pub async fn submit(&self, jobs: &[New]) -> Vec<Taken> {
-        self.store.queue().submit(jobs).await.expect("taken in")
+        self.queue().submit(jobs).await.expect("taken in")
     }
 
+    /// All that there is to claim, up to `most`. A queue that hears of jobs by messages has heard of them all after a while.
     pub async fn claim(&self, most: usize, lease: Duration) -> Vec<Claimed> {
-        self.store.queue().claim("worker", most, lease).await.expect("claimed")
+        let began = std::time::Instant::now();
+        let mut claimed = self.claim_now(most, lease).await;
+        while claimed.len() < most && began.elapsed() < self.hears_within {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            claimed.extend(self.claim_now(most - claimed.len(), lease).await);
+        }
+        claimed
+    }
+
+    async fn claim_now(&self, most: usize, lease: Duration) -> Vec<Claimed> {
+        self.queue().claim("worker", most, lease).await.expect("claimed")
     }
 
     /// Claims the only job that is due.
@@ -74,15 +104,15 @@ impl Kit {
     }
 
     pub async fn end(&self, hold: &Hold, end: &End) -> bool {
-        self.store.queue().end(hold, end).await.expect("an answer")
+        self.queue().end(hold, end).await.expect("an answer")
     }
 
     pub async fn job(&self, id: &str) -> Job {
-        self.store.queue().find(id).await.expect("an answer").expect("a job")
+        self.queue().find(id).await.expect("an answer").expect("a job")
     }
 
     async fn order(&self, id: &str, order: Order) -> Obeyed {
-        self.store.queue().order(id, order).await.expect("an answer")
+        self.queue().order(id, order).await.expect("an answer")
     }
 
     /// What has happened to one thing, in order.
@@ -142,11 +172,11 @@ async fn a_claim_belongs_to_its_worker_until_its_lease_is_over(kit: Kit) {
     kit.submit(&[new("a")]).await;
     let first = kit.claim_one().await;
     assert!(kit.claim(10, LEASE).await.is_empty(), "it is in somebody's hands");
-    assert!(kit.store.queue().renew(&first.hold, NO_LEASE).await.expect("renewed"));
+    assert!(kit.queue().renew(&first.hold, NO_LEASE).await.expect("renewed"));
     let second = kit.claim_one().await;
     assert_eq!(second.job.attempts, 2, "a crash is an attempt");
-    assert!(!kit.store.queue().renew(&first.hold, LEASE).await.expect("an answer"), "it is somebody else's");
-    assert!(kit.store.queue().renew(&second.hold, NO_LEASE).await.expect("renewed"));
+    assert!(!kit.queue().renew(&first.hold, LEASE).await.expect("an answer"), "it is somebody else's");
+    assert!(kit.queue().renew(&second.hold, NO_LEASE).await.expect("renewed"));
     assert!(kit.claim(10, LEASE).await.is_empty());
     let dead = kit.job("a").await;
     assert_eq!((dead.status, dead.attempts), (Status::Dead, 2));
@@ -183,7 +213,7 @@ async fn attempts_are_counted_and_the_last_failure_is_a_dead_letter(kit: Kit) {
     assert_eq!((dead.status, dead.attempts, dead.http_status), (Status::Dead, 2, Some(502)));
     assert_eq!((retried.status, retried.attempts), (Status::Queued, 2));
     assert_eq!(retried.error.as_deref(), Some("upstream_error: no"));
-    let last = kit.store.queue().contents("a").await.expect("an answer").expect("contents").1;
+    let last = kit.queue().contents("a").await.expect("an answer").expect("contents").1;
     assert_eq!(last.as_deref(), Some(&b"bad"[..]), "the caller can read the last failure");
     let claimed = kit.claim_one().await;
     assert!(kit.end(&claimed.hold, &again(3_600_000)).await);
@@ -277,19 +307,19 @@ async fn lists_are_newest_first_in_pages_and_filtered(kit: Kit) {
     kit.submit(&[internal]).await;
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let page = kit.store.queue().list(&Filter::default(), before, 3).await.expect("a page");
+        let page = kit.queue().list(&Filter::default(), before, 3).await.expect("a page");
         let Some(last) = page.last() else { break };
         before = Some(last.seq);
         seen.extend(page.into_iter().map(|job| job.id));
     }
     assert_eq!(seen, ["j6", "j5", "j4", "j3", "j2", "j1", "j0"]);
-    let found = async |filter: Filter| kit.store.queue().list(&filter, None, 10).await.expect("a list").len();
+    let found = async |filter: Filter| kit.queue().list(&filter, None, 10).await.expect("a list").len();
     assert_eq!(found(Filter { internal: true, ..Filter::default() }).await, 8);
     assert_eq!(found(Filter { part_of: Some("j0".to_owned()), internal: true, ..Filter::default() }).await, 1);
     assert_eq!(found(Filter { key: Some("other".to_owned()), ..Filter::default() }).await, 0);
     kit.claim(2, LEASE).await;
     assert_eq!(found(Filter { status: Some(Status::Running), internal: true, ..Filter::default() }).await, 2);
-    let counts: HashMap<Status, u64> = kit.store.queue().counts().await.expect("counts").into_iter().collect();
+    let counts: HashMap<Status, u64> = kit.queue().counts().await.expect("counts").into_iter().collect();
     assert_eq!((counts[&Status::Queued], counts[&Status::Running], counts[&Status::Dead]), (6, 2, 0));
 }
 
@@ -299,26 +329,27 @@ async fn contents_come_back_byte_for_byte_and_go_when_they_are_old(kit: Kit) {
     let claimed = kit.claim(1, LEASE).await.remove(0);
     assert!(claimed.request == request);
     kit.end(&claimed.hold, &End::Completed { http_status: 200, result: request.clone() }).await;
-    let (kept, result) = kit.store.queue().contents("a").await.expect("an answer").expect("contents");
+    let (kept, result) = kit.queue().contents("a").await.expect("an answer").expect("contents");
     assert!(kept == request && result.as_ref() == Some(&request));
     let tomorrow = now_ms() + 24 * 3_600_000;
-    let forget = async |ended: i64, dead: i64| kit.store.queue().forget_ended_before(ended, dead).await.expect("done");
-    kit.submit(&[New { max_attempts: 1, priority: 1, ..new("dead") }]).await;
-    let dead = kit.claim(1, LEASE).await.remove(0);
-    kit.end(&dead.hold, &again(0)).await;
+    let bury = async || {
+        kit.submit(&[New { max_attempts: 1, ..new("dead") }]).await;
+        let dead = kit.queue().claim_one("dead", "worker", LEASE).await.expect("an answer").expect("it is due");
+        kit.end(&dead.hold, &again(0)).await;
+    };
+    let forget = async |ended: i64, dead: i64| kit.queue().forget_ended_before(ended, dead).await.expect("done");
+    bury().await;
     assert_eq!(forget(0, tomorrow).await, 1, "the dead one");
-    assert_eq!(kit.store.queue().contents("dead").await.expect("an answer"), None);
-    kit.submit(&[New { max_attempts: 1, priority: 1, ..new("dead") }]).await;
-    let dead = kit.claim(1, LEASE).await.remove(0);
-    kit.end(&dead.hold, &again(0)).await;
+    assert_eq!(kit.queue().contents("dead").await.expect("an answer"), None);
+    bury().await;
     assert_eq!(forget(0, 0).await, 0);
     assert_eq!(
         forget(tomorrow, 0).await,
         1,
         "the other one has not ended, and for the dead one somebody may still come"
     );
-    assert!(kit.store.queue().contents("dead").await.expect("an answer").is_some());
-    assert_eq!(kit.store.queue().contents("a").await.expect("an answer"), None);
+    assert!(kit.queue().contents("dead").await.expect("an answer").is_some());
+    assert_eq!(kit.queue().contents("a").await.expect("an answer"), None);
     let before = kit.history("b").await;
     assert!(kit.store.log().forget_before(tomorrow).await.expect("done") >= 3);
     assert_eq!((kit.history("a").await.len(), kit.history("b").await), (0, before), "who lives keeps its history");
@@ -410,7 +441,7 @@ async fn every_job_ends_once_however_workers_crash(kit: Kit) {
             // A worker that will not be heard of again has a lease that is over at once.
             let crashes = draw(4) == 0;
             let lease = if crashes { NO_LEASE } else { LEASE };
-            let claimed = kit.claim(1 + draw(5) as usize, lease).await;
+            let claimed = kit.claim_now(1 + draw(5) as usize, lease).await;
             for claimed in &claimed {
                 match draw(10) {
                     _ if crashes => lost.push(claimed.hold.clone()),
@@ -426,7 +457,7 @@ async fn every_job_ends_once_however_workers_crash(kit: Kit) {
             {
                 kit.end(&hold, &done()).await;
             }
-            let counts = kit.store.queue().counts().await.expect("counts");
+            let counts = kit.queue().counts().await.expect("counts");
             let open = |status: &Status| matches!(status, Status::Queued | Status::Running);
             if counts.iter().all(|(status, count)| !open(status) || *count == 0) {
                 break;
@@ -441,4 +472,32 @@ async fn every_job_ends_once_however_workers_crash(kit: Kit) {
         assert_eq!((told.status, told.ends), (job.status, 1), "{id}: {:?}", kit.history(id).await);
         assert!(job.status.has_ended() && job.attempts <= 6, "{job:?}");
     }
+}
+
+async fn one_job_is_claimed_by_one_worker_if_it_is_due_and_nobody_has_it(kit: Kit) {
+    let late = New { not_before_unix_ms: Some(now_ms() + 3_600_000), ..new("late") };
+    kit.submit(&[new("a"), new("b"), late]).await;
+    let claim = async |id: &str, lease| kit.queue().claim_one(id, "w", lease).await.expect("an answer");
+    assert!(claim("late", LEASE).await.is_none(), "it is not due");
+    assert!(claim("nobody", LEASE).await.is_none(), "there is none");
+    let tries = join_all((0..8).map(|_| claim("b", LEASE))).await;
+    let claimed: Vec<Claimed> = tries.into_iter().flatten().collect();
+    let [claimed] = &claimed[..] else { panic!("{claimed:?}") };
+    assert_eq!((&*claimed.job.id, claimed.job.attempts, claimed.hold.fence), ("b", 1, 1));
+    assert_eq!(claimed.request, b"b");
+    assert_eq!(ids(&kit.claim(10, LEASE).await), ["a"], "the other one was left alone");
+    assert!(kit.end(&claimed.hold, &done()).await);
+    assert!(claim("b", LEASE).await.is_none(), "it has ended");
+    assert_eq!(kit.history("b").await, ["queued", "started", "completed"]);
+}
+
+async fn one_job_whose_lease_is_over_is_claimed_again_until_no_attempt_is_left(kit: Kit) {
+    kit.submit(&[new("a")]).await;
+    let claim = async || kit.queue().claim_one("a", "w", NO_LEASE).await.expect("an answer");
+    let first = claim().await.expect("it is due");
+    let second = claim().await.expect("the lease is over");
+    assert_eq!((second.job.attempts, second.hold.fence), (2, 2));
+    assert!(!kit.end(&first.hold, &End::Released).await, "it is not the first one's any more");
+    assert!(claim().await.is_none());
+    assert_eq!(kit.job("a").await.status, Status::Dead);
 }

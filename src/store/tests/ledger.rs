@@ -41,10 +41,13 @@ async fn a_row_comes_back_as_it_was_saved(kit: Kit) {
 }
 
 async fn an_id_may_repeat_and_the_newest_is_found(kit: Kit) {
-    let newer = Record { model: "other".to_owned(), ..record("a", NOW) };
+    let newer = Record { model: "other".to_owned(), ..record("a", NOW + 1) };
     kit.append(&batch(1, vec![record("a", NOW)])).await;
     kit.append(&batch(2, vec![newer])).await;
     assert_eq!(kit.journal().find("a").await.expect("found").expect("a row").model, "other");
+    let has = async |id, started| kit.journal().has(id, started).await.expect("an answer");
+    assert!(has("a", NOW).await && has("a", NOW + 1).await, "each of them is there");
+    assert!(!has("a", NOW + 2).await && !has("b", NOW).await);
     assert_eq!(kit.requests().await, 2);
 }
 

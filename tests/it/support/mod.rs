@@ -1,11 +1,11 @@
 //! What every test needs: a scripted upstream and a running router.
 
 pub mod app;
+pub mod balancer;
 pub mod certificate;
 pub mod collector;
 pub mod process;
 pub mod raw;
-pub mod redis;
 pub mod servers;
 pub mod upstream;
 

@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
 /// How long a server may take to answer for the first time, on a machine that is busy with other tests.
 const STARTS: Duration = Duration::from_secs(60);
@@ -185,6 +185,11 @@ const HASTY: [&str; 9] = [
 impl Postgres {
     /// One of its own, for tests that hurt it.
     pub fn start() -> Option<Self> {
+        Self::start_with(None)
+    }
+
+    /// One that speaks TLS with a certificate and its key (PEM).
+    pub fn start_with(pair: Option<(&str, &str)>) -> Option<Self> {
         found("PostgreSQL", || {
             let user = unprivileged()?;
             let (initdb, program) = (binaries("initdb")?, binaries("postgres")?);
@@ -198,10 +203,26 @@ impl Postgres {
             if !made.status.success() {
                 return Err(format!("initdb failed: {}", String::from_utf8_lossy(&made.stderr)));
             }
+            let mut tls = Vec::new();
+            if let Some((cert, key)) = pair {
+                for (name, text) in [("cert", cert), ("key", key)] {
+                    let path = home.join(name);
+                    // It reads no key that others may read, and none that is not its own.
+                    std::fs::write(&path, text).map_err(|error| error.to_string())?;
+                    std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+                        .map_err(|error| error.to_string())?;
+                    if let Some(User { uid, gid }) = user {
+                        chown(&path, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
+                    }
+                    tls.push(format!("ssl_{name}_file={}", path.display()));
+                }
+                tls.push("ssl=on".to_owned());
+            }
             let server = Server::start("PostgreSQL", "QUIT", home, |_, port| {
                 let mut command = as_user(user, &program);
                 command.extend(["-D".to_owned(), data, "-p".to_owned(), port.to_string()]);
-                command.extend(HASTY.iter().flat_map(|option| ["-c".to_owned(), (*option).to_owned()]));
+                let options = HASTY.iter().map(|option| (*option).to_owned()).chain(tls);
+                command.extend(options.flat_map(|option| ["-c".to_owned(), option]));
                 command
             })?;
             let postgres = Self { server };
@@ -252,6 +273,11 @@ impl Postgres {
         name
     }
 
+    /// For whoever looks past the program.
+    pub async fn connect(&self, database: &str) -> PgConnection {
+        self.options(database).connect().await.expect("the server answers")
+    }
+
     /// The address of a database for `storage.url`, by whichever way to the server.
     pub fn url(&self, at: SocketAddr, database: &str) -> String {
         format!("postgres://stepwell@{at}/{database}?sslmode=disable")
@@ -295,24 +321,75 @@ pub async fn stores() -> Vec<String> {
     std::iter::once(String::new()).chain(shared).collect()
 }
 
-/// The Redis server that all tests of this process share.
-pub fn redis() -> Option<&'static Server> {
-    static SHARED: OnceLock<Option<Server>> = OnceLock::new();
-    SHARED.get_or_init(start_redis).as_ref()
+/// A Redis server, in memory.
+pub struct Redis {
+    pub server: Server,
+    /// What it wants to hear first.
+    password: Option<String>,
 }
 
-/// One of its own, for tests that hurt it.
-pub fn start_redis() -> Option<Server> {
-    found("Redis", || {
-        let program = program("redis-server", &[])?;
-        Server::start("Redis", "TERM", directory(None)?, |directory, port| {
-            let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"];
-            let mut command = vec![program.display().to_string(), "--port".to_owned(), port.to_string()];
-            command.extend(options.map(str::to_owned));
-            command.push(directory.display().to_string());
-            command
-        })
-    })
+impl Redis {
+    /// One of its own, for tests that hurt it.
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With more arguments, such as `--requirepass x`; `{port}` in one is the port that it is to listen on.
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        let password = arguments.iter().skip_while(|argument| **argument != "--requirepass").nth(1);
+        let server = found("Redis", || {
+            let program = program("redis-server", &[])?;
+            Server::start("Redis", "TERM", directory(None)?, |directory, port| {
+                let options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"];
+                let mut command = vec![program.display().to_string(), "--port".to_owned(), port.to_string()];
+                command.extend(options.map(str::to_owned));
+                command.push(directory.display().to_string());
+                command.extend(arguments.iter().map(|argument| argument.replace("{port}", &port.to_string())));
+                command
+            })
+        })?;
+        Some(Self { server, password: password.map(|password| (*password).to_owned()) })
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.server.address)
+    }
+
+    /// One command, and what is answered.
+    pub fn ask(&self, words: &[&str]) -> redis::Value {
+        let password = self.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
+        let client = redis::Client::open(format!("redis://{password}{}", self.server.address)).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut connection).expect("an answer")
+    }
+
+    pub fn keys(&self, pattern: &str) -> Vec<String> {
+        redis::from_redis_value(self.ask(&["KEYS", pattern])).expect("texts")
+    }
+
+    pub fn freeze(&self) {
+        self.server.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.server.signal(rustix::process::Signal::CONT);
+    }
+
+    pub fn kill(&self) {
+        self.server.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Begins again after it was killed, on the same port, with nothing in it.
+    pub fn start_again(&mut self) {
+        self.server.start_again().expect("it starts");
+    }
+}
+
+/// The Redis server that all tests of this process share.
+pub fn redis() -> Option<&'static Redis> {
+    static SHARED: OnceLock<Option<Redis>> = OnceLock::new();
+    SHARED.get_or_init(Redis::start).as_ref()
 }
 
 /// The NATS server, with JetStream, that all tests of this process share.
