@@ -182,8 +182,10 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         Some(nats) => nats.clone(),
         None => store.queue(),
     };
-    let kept = Kept { queue, log: store.log(), batches: store.batches(), files: store.files() };
+    let kept = Kept { queue, log: store.log(), batches: store.batches(), files: store.files(), parts: store.parts() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
+    // Before anybody else can spend it.
+    desk.hold_parts().await;
     if let Store::Sqlite(file) = &store {
         tracker.spawn(jobs::tidy_log(file.clone(), stop.clone()));
     }
@@ -191,7 +193,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         queue::start(nats, &desk.bell, &tracker, &stop).await;
     }
     let workers = jobs::workers(&desk);
-    tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
+    tracker.spawn(jobs::work(workers, desk.clone(), stop.clone()));
     tracker.spawn(jobs::keep_house(desk.clone(), stop.clone()));
     let notes = gateway.dispatcher.fleet.notes.clone();
     notes.add(Kind::ServerStarted, "server", facts([("version", env!("CARGO_PKG_VERSION").into())]));

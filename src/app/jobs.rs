@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::api::later::Desk;
 use crate::events::Kind;
 use crate::events::notes::Notes;
-use crate::gateway::Gateway;
 use crate::jobs::job::Status;
 use crate::jobs::worker::Workers;
 use crate::store::sqlite::Sqlite;
@@ -33,9 +32,12 @@ pub fn workers(desk: &Arc<Desk>) -> Arc<Workers> {
 }
 
 /// Works until `stop`; what is under way then has the server's grace to end.
-pub async fn work(workers: Arc<Workers>, gateway: Arc<Gateway>, stop: CancellationToken) {
+pub async fn work(workers: Arc<Workers>, desk: Arc<Desk>, stop: CancellationToken) {
+    let gateway = desk.gateway.clone();
     let grace = gateway.rules().settings.server.shutdown_grace.0;
     workers.run(move || gateway.rules().settings.jobs.clone(), stop, grace).await;
+    // Held again by whoever goes on with them.
+    desk.let_all_holds_go();
 }
 
 /// Counts jobs, and deletes what nobody has to keep, until `stop`.
@@ -57,6 +59,7 @@ pub async fn keep_house(desk: Arc<Desk>, stop: CancellationToken) {
             }
             Err(failure) => tracing::warn!(error = %failure, "jobs cannot be counted"),
         }
+        desk.let_stale_holds_go().await;
         if tidied.elapsed() >= TIDY_EVERY {
             tidied = tokio::time::Instant::now();
             if let Err(failure) = tidy(&desk).await {
@@ -72,6 +75,7 @@ async fn tidy(desk: &Desk) -> Result<(), crate::ledger::journal::Failure> {
     let before_ms = now_ms.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
     let jobs = desk.kept.queue.forget_ended_before(before_ms).await?;
     let files = desk.kept.files.forget_expired(now_ms).await?;
+    desk.kept.parts.forget_ended_before(before_ms).await?;
     if jobs + files > 0 {
         tracing::info!(jobs, files, "deleted what is not kept any longer");
     }

@@ -129,6 +129,7 @@ impl Settings {
             server: Default::default(),
             storage: Default::default(),
             jobs: Default::default(),
+            batches: Default::default(),
             webhooks: Default::default(),
             anomalies: Default::default(),
             queue: None,

@@ -27,7 +27,7 @@ fn load(text: &str) -> Loaded {
     parse(Path::new("providers.yaml"), text, &env, TODAY).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn settings(text: &str) -> Settings {
+pub(super) fn settings(text: &str) -> Settings {
     load(text).settings
 }
 
@@ -39,7 +39,7 @@ fn problems(text: &str) -> Vec<Problem> {
 }
 
 /// The only problem, as it is shown.
-fn problem(text: &str) -> String {
+pub(super) fn problem(text: &str) -> String {
     let problems = problems(text);
     assert_eq!(problems.len(), 1, "{}", Problems(problems));
     problems[0].to_string()
@@ -451,11 +451,22 @@ fn the_manual_is_a_valid_file() {
 
 /// Settings that have no `PartialEq` are compared as they print.
 fn shown(settings: &Settings) -> String {
-    let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, telemetry, .. } =
-        settings;
+    let Settings {
+        routing,
+        when_impossible,
+        upstream,
+        cache,
+        server,
+        storage,
+        logging,
+        tenants,
+        telemetry,
+        batches,
+        ..
+    } = settings;
     let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
     format!(
-        "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} {telemetry:?}"
+        "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} {telemetry:?} {batches:?}"
     )
 }
 

@@ -1,13 +1,14 @@
 //! The same tests on every store: what each of them promises, on real files and on a real server.
 //!
 //! [`ledger`] has the rows and their sums, [`callers`] keys and idempotency, [`jobs`] jobs and events, [`batches`] batches and
-//! files. A test is a function of a [`Kit`]; the macro at
+//! files, [`native`] lines that providers answer in batches of their own. A test is a function of a [`Kit`]; the macro at
 //! the end of each file makes two tests of it.
 
 mod batches;
 mod callers;
 mod jobs;
 mod ledger;
+mod native;
 #[path = "../../tests/it/support/servers.rs"]
 pub mod servers;
 

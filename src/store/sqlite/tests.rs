@@ -123,6 +123,7 @@ fn new(id: &str, not_before_unix_ms: Option<i64>, max_attempts: u32) -> New {
         max_attempts,
         request: id.as_bytes().to_vec(),
         webhook: false,
+        carried_by: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every test needs: a scripted upstream and a running router.
 
 pub mod app;
+pub mod batching;
 pub mod certificate;
 pub mod collector;
 pub mod process;
