@@ -32,16 +32,6 @@ const DEFAULT_LIMIT: usize = 20;
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// For the document: what `x-stepwell-batch` may say.
-#[derive(utoipa::ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "the header is read as text; this is its shape in the document")]
-enum Wanted {
-    Auto,
-    Native,
-    Never,
-}
-
 #[derive(Deserialize)]
 struct Create {
     input_file_id: String,
@@ -52,8 +42,10 @@ struct Create {
 }
 
 /// Begins to answer the lines of a file.
+///
+/// The header `x-stepwell-batch` says `never` to keep lines from providers' own batches, or `native` to use those however few
+/// lines there are.
 #[utoipa::path(post, path = "/v1/batches", tag = openapi::BATCHES, operation_id = "create_batch", request_body = asked::NewBatch,
-    params(("x-stepwell-batch" = Option<Wanted>, Header, description = "Whether lines go to providers' own batches, where those are cheaper.")),
     responses((status = 200, description = "The batch, whose lines are being read.", body = answered::Batch)))]
 pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
     let created = async {

@@ -51,7 +51,7 @@ async fn servers_that_start_at_once_set_an_empty_database_up_once_and_share_its_
         join_all(stores.iter().enumerate().map(|(index, store)| store.secret(format!("drawn by {index}")))).await;
     let secrets: HashSet<String> = secrets.into_iter().map(|secret| secret.expect("a secret")).collect();
     assert_eq!(secrets.len(), 1, "{secrets:?}");
-    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 2);
+    assert_eq!(number(&stores[0], "SELECT count(*) FROM stepwell_migration").await, 3);
     assert!(stores[5].secret("drawn later".to_owned()).await.is_ok_and(|secret| secrets.contains(&secret)));
 }
 
