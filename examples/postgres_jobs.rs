@@ -25,6 +25,7 @@ fn job(index: usize) -> New {
         max_attempts: 5,
         request: vec![7; 1_000],
         webhook: false,
+        carried_by: None,
     }
 }
 

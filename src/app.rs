@@ -192,8 +192,10 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
         Some(nats) => nats.clone(),
         None => store.queue(),
     };
-    let kept = Kept { queue, log: store.log(), batches: store.batches(), files: store.files() };
+    let kept = Kept { queue, log: store.log(), batches: store.batches(), files: store.files(), parts: store.parts() };
     let desk = Arc::new(Desk::new(gateway.clone(), operations.clone(), access.clone(), kept, &pepper));
+    // Before anybody else can spend it.
+    desk.hold_parts().await;
     if let Store::Sqlite(file) = &store {
         tracker.spawn(jobs::tidy_log(file.clone(), stop.clone()));
     }
@@ -205,7 +207,7 @@ pub async fn start(loaded: Loaded, options: Options) -> anyhow::Result<Running> 
     publish::begin(&desk, &holder).await?;
     tracker.spawn(publish::publish(desk.clone(), holder, stop.clone()));
     let workers = jobs::workers(&desk, &server);
-    tracker.spawn(jobs::work(workers, gateway.clone(), stop.clone()));
+    tracker.spawn(jobs::work(workers, desk.clone(), stop.clone()));
     tracker.spawn(jobs::count(desk.clone(), stop.clone()));
     tracker.spawn(retention::keep(desk.clone(), store.journal(), stop.clone()));
     let notes = gateway.dispatcher.fleet.notes.clone();

@@ -5,6 +5,7 @@
 
 pub mod file; // files, and the port to where they are kept
 pub mod line; // a line of an input file, a line of an output file
+pub mod native; // lines that a provider answers in a batch of its own
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -64,6 +65,27 @@ impl Status {
     }
 }
 
+/// What a caller wants of providers' own batches: the header `x-stepwell-batch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Native {
+    /// However few lines there are.
+    Wanted,
+    Never,
+}
+
+impl Native {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wanted => "native",
+            Self::Never => "never",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Wanted, Self::Never].into_iter().find(|native| native.as_str() == word)
+    }
+}
+
 /// A batch as it stands. Moments are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
@@ -83,6 +105,8 @@ pub struct Batch {
     pub errors: Vec<LineError>,
     /// The caller's own, as JSON.
     pub metadata: Option<String>,
+    /// Whether its caller wants providers' own batches used; `None`: as the configuration says.
+    pub native: Option<Native>,
     /// Whose limits and budgets it goes by, sealed.
     pub owner: Vec<u8>,
     pub created: i64,
@@ -121,6 +145,7 @@ impl Batch {
             error_file: None,
             errors: Vec::new(),
             metadata: None,
+            native: None,
             owner: Vec::new(),
             created,
             expires,

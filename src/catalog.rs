@@ -25,4 +25,4 @@ pub use presets::{Listing, Preset};
 pub use shelf::{DATE, Shelf};
 pub use skill::{Confidence, Origin, Skill, Skills};
 pub use speed::Speed;
-pub use target::{Auth, Format, Provider, Target, TargetId};
+pub use target::{Auth, BatchTerms, Format, Provider, Target, TargetId};

@@ -7,6 +7,7 @@
 //! The rules that a problem is checked against live here; what a setting means stands at its type, in the module that
 //! it steers. This is the only module that reads the environment, and it does so through a function that tests replace.
 
+mod batches;
 mod check;
 mod clouds;
 mod collector;

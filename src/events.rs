@@ -106,6 +106,11 @@ kinds! {
     BatchExpired = "batch_expired",
     BatchCancelled = "batch_cancelled",
 
+    /// Lines of a batch were handed to a provider's own batch.
+    NativeBatchSubmitted = "native_batch_submitted",
+    /// What the provider answered has ended; the rest is answered one by one.
+    NativeBatchEnded = "native_batch_ended",
+
     BreakerOpened = "breaker_opened",
     BreakerClosed = "breaker_closed",
     BudgetWarning = "budget_warning",

@@ -11,6 +11,7 @@ pub mod flight;
 mod fresh; // an answer that has to be made
 pub mod inbound;
 pub mod metered;
+pub mod native; // lines of a batch that a provider answers in a batch of its own
 pub mod recall;
 pub mod reply;
 pub mod snapshot;

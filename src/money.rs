@@ -105,9 +105,54 @@ impl PerMillion {
     }
 }
 
+/// The share of a price that is not asked for, in millionths: 0 to 1,000,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discount(u32);
+
+impl Discount {
+    const WHOLE: u32 = 1_000_000;
+
+    /// Of a share from 0 to 1; rounds down to the millionth, so that no more is given than was said.
+    pub fn of_share(share: f64) -> Self {
+        Self::of_millionths((share.clamp(0.0, 1.0) * f64::from(Self::WHOLE) + 1e-6).floor() as u32)
+    }
+
+    pub fn of_millionths(millionths: u32) -> Self {
+        Self(millionths.min(Self::WHOLE))
+    }
+
+    pub fn millionths(self) -> u32 {
+        self.0
+    }
+
+    /// What is left to pay of an amount. Rounds up.
+    pub fn off(self, amount: NanoUsd) -> NanoUsd {
+        let left = i128::from(amount.0) * i128::from(Self::WHOLE - self.0);
+        NanoUsd(i64::try_from((left + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+    }
+}
+
+/// `50 %`.
+impl fmt::Display for Discount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(self.0) / 10_000.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_discount_is_exact_and_what_is_left_rounds_up() {
+        let half = Discount::of_share(0.5);
+        for (whole, left) in [(0, 0), (1, 1), (2, 1), (3, 2), (1_000_001, 500_001), (i64::MAX, i64::MAX / 2 + 1)] {
+            assert_eq!(half.off(NanoUsd(whole)), NanoUsd(left), "{whole}");
+        }
+        assert_eq!(Discount::of_share(0.29).off(NanoUsd(1_000_000)), NanoUsd(710_000));
+        assert_eq!(Discount::of_share(1.0).off(NanoUsd(7)), NanoUsd::ZERO);
+        assert_eq!((Discount::default().off(NanoUsd(7)), half.to_string()), (NanoUsd(7), "50 %".to_owned()));
+    }
 
     #[test]
     fn a_price_below_one_nano_per_token_still_costs_something() {

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod anthropic;
+pub mod batches;
 pub mod bedrock;
 pub mod capabilities;
 pub mod cohere;

@@ -317,13 +317,27 @@ struct Part {
 impl Part {
     /// Ends the hold and adds what was spent. Returns the share of a warning that is due.
     fn close(&self, spent: i64) -> Option<Warning> {
+        self.turn_into(self.amount, spent)
+    }
+
+    /// What of an answer counts here.
+    fn share(&self, money: i64, tokens: i64, provider: &str) -> i64 {
+        match (&self.allotment.account.scope, self.allotment.account.unit) {
+            (Scope::Provider(name), _) if &**name != provider => 0,
+            (_, Unit::Money) => money,
+            (_, Unit::Tokens) => tokens,
+        }
+    }
+
+    /// Gives up so much of what is held, and adds what was spent.
+    fn turn_into(&self, freed: i64, spent: i64) -> Option<Warning> {
         let mut state = self.state.lock();
         if state.balance.stretch.start_ms != self.start_ms {
             return None;
         }
-        state.balance.held -= self.amount;
+        state.balance.held -= freed;
         state.balance.spent = state.balance.spent.saturating_add(spent);
-        state.released = state.released.saturating_add(self.amount);
+        state.released = state.released.saturating_add(freed);
         state.settled = state.settled.saturating_add(spent);
         let view = state.view();
         let reached = |share: &&Share| view.spent as f64 >= share.0 * self.allotment.limit as f64;
@@ -365,16 +379,27 @@ impl Hold {
         self.parts.is_empty()
     }
 
+    /// Something of what is held was really used, and the rest stays held: for a hold that pays for many answers. Only the
+    /// provider that answered has spent anything.
+    pub fn draw(&mut self, money: i64, tokens: i64, provider: &str) -> Vec<Warning> {
+        let mut parts = std::mem::take(&mut self.parts);
+        let mut due = Vec::new();
+        for part in &mut parts {
+            let spent = part.share(money, tokens, provider);
+            let freed = spent.clamp(0, part.amount);
+            due.extend(part.turn_into(freed, spent));
+            part.amount -= freed;
+            self.tell(part);
+        }
+        self.parts = parts;
+        due
+    }
+
     /// Sets what was really used in the place of what was held. Only the provider that answered has spent anything.
     pub fn settle(mut self, money: i64, tokens: i64, provider: &str) -> Vec<Warning> {
         let parts = std::mem::take(&mut self.parts);
         let due = parts.iter().filter_map(|part| {
-            let spent = match (&part.allotment.account.scope, part.allotment.account.unit) {
-                (Scope::Provider(name), _) if &**name != provider => 0,
-                (_, Unit::Money) => money,
-                (_, Unit::Tokens) => tokens,
-            };
-            let due = part.close(spent);
+            let due = part.close(part.share(money, tokens, provider));
             self.tell(part);
             due
         });

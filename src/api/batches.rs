@@ -21,9 +21,12 @@ use super::files::visible as visible_file;
 use super::later::lines::{sealed_owner, speech};
 use super::later::{Desk, unkept};
 use super::openapi::{self, answered, asked};
-use crate::batch::Batch;
 use crate::batch::line::ENDPOINTS;
+use crate::batch::{Batch, Native};
 use crate::units;
+
+/// Says what is wanted of providers' own batches.
+const NATIVE: &str = "x-stepwell-batch";
 
 const DEFAULT_LIMIT: usize = 20;
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -39,6 +42,9 @@ struct Create {
 }
 
 /// Begins to answer the lines of a file.
+///
+/// The header `x-stepwell-batch` says `never` to keep lines from providers' own batches, or `native` to use those however few
+/// lines there are.
 #[utoipa::path(post, path = "/v1/batches", tag = openapi::BATCHES, operation_id = "create_batch", request_body = asked::NewBatch,
     responses((status = 200, description = "The batch, whose lines are being read.", body = answered::Batch)))]
 pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: HeaderMap, body: Body) -> Response {
@@ -55,6 +61,7 @@ pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: Head
             .ok()
             .filter(|window| (SHORTEST..=LONGEST).contains(window))
             .ok_or_else(|| bad("completion_window", "`completion_window` is a span from 1m to 30d, usually 24h"))?;
+        let native = native(&headers)?;
         let metadata = asked.metadata.map(|metadata| labels(&metadata)).transpose()?;
         // A file of somebody else's is as good as none.
         visible_file(&desk, &caller, &asked.input_file_id).await?;
@@ -66,6 +73,7 @@ pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: Head
             owner: sealed_owner(&desk, &id, &caller)?,
             completion_window: asked.completion_window,
             metadata,
+            native,
             ..Batch::new(id, &asked.endpoint, &asked.input_file_id, now_ms, expires)
         };
         desk.kept.batches.create(&batch).await.map_err(unkept)?;
@@ -73,6 +81,16 @@ pub async fn create(State(desk): State<Arc<Desk>>, caller: Caller, headers: Head
         Ok(Json(batch.shown()).into_response())
     };
     created.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
+}
+
+/// What the caller wants of providers' own batches.
+fn native(headers: &HeaderMap) -> Result<Option<Native>, ApiError> {
+    let Some(value) = headers.get(NATIVE) else { return Ok(None) };
+    let word = value.to_str().unwrap_or_default().trim();
+    match Native::parse(word) {
+        None if word != "auto" => Err(bad(NATIVE, "the header `x-stepwell-batch` is `auto`, `native` or `never`")),
+        native => Ok(native),
+    }
 }
 
 /// OpenAI's bounds: 16 pairs, names of 64 and texts of 512 characters.

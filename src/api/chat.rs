@@ -18,7 +18,7 @@ use super::edge::request_id;
 use super::error::ApiError;
 use super::later::{Desk, is_background, prefers_later};
 use super::openapi::{self, answered, asked};
-use super::speech::{Heard, Speech};
+use super::speech::{self, Speech};
 use super::{compression, hints, limits, sse};
 use crate::admission::Shed;
 use crate::admission::intake::Intake;
@@ -27,9 +27,10 @@ use crate::config::Server;
 use crate::gateway::Gateway;
 use crate::gateway::error::Error;
 use crate::gateway::inbound::Inbound;
+use crate::gateway::native::{Heard, Took};
 use crate::gateway::reply::{self, Head, Reply};
 use crate::ingress::{Writer, wellformed};
-use crate::ledger::record::Arrival;
+use crate::ledger::record::{Arrival, BATCH_TIER};
 use crate::ledger::timing::{Millis, Timing};
 use crate::money;
 use crate::operations::Operations;
@@ -72,7 +73,7 @@ pub async fn answer_now(
     let id = request_id(headers).to_owned();
     let mut arrival = Arrival { ingress: speech.as_str(), parent: Parent::read(headers), reading: Duration::ZERO };
     let read = heard(gateway, caller, headers, body, began, speech, &mut arrival).await;
-    let (inbound, writer, mut warnings) = match read {
+    let (inbound, writer, notes) = match read {
         Ok(heard) => heard,
         Err(Unread::InBackground(body)) => return Err(InBackground(body)),
         Err(Unread::Body(error) | Unread::Refused(error)) => {
@@ -82,18 +83,7 @@ pub async fn answer_now(
             return Ok(limits::shown(refused, gateway.headrooms(caller.line, &caller.tenant).as_ref()));
         }
     };
-    warnings.extend(inbound.hints.notes.iter().cloned());
-    warnings.extend(
-        inbound.hints.later.iter().map(|(hint, _)| format!("`{hint}` is for requests that are answered later")),
-    );
-    warnings.extend(inbound.hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
-    let options = sse::Options {
-        request_id: inbound.id.clone(),
-        stream: inbound.request.stream,
-        explain: inbound.hints.explain,
-        cut: operations.cut(),
-        delivery: inbound.delivery.clone(),
-    };
+    let (warnings, options) = (warnings(&inbound, notes), options(&inbound, operations));
     // The 200 is held back until there is content, so that a failure before it is still a status: but not for ever.
     let patience = if inbound.request.stream { sse::KEEP_ALIVE } else { Duration::MAX };
     let delivery = inbound.delivery.clone();
@@ -120,6 +110,44 @@ pub async fn answer_now(
     let mut response = limits::shown(response, delivery.headrooms());
     response.extensions_mut().insert(delivery);
     Ok(response)
+}
+
+/// What of a request could not be understood or does nothing.
+fn warnings(inbound: &Inbound, mut notes: Vec<String>) -> Vec<String> {
+    let hints = &inbound.hints;
+    notes.extend(hints.notes.iter().cloned());
+    notes.extend(hints.later.iter().map(|(hint, _)| format!("`{hint}` is for requests that are answered later")));
+    notes.extend(hints.unknown.iter().map(|hint| format!("unknown hint `{hint}` ignored")));
+    notes
+}
+
+fn options(inbound: &Inbound, operations: &Operations) -> sse::Options {
+    sse::Options {
+        request_id: inbound.id.clone(),
+        stream: inbound.request.stream,
+        explain: inbound.hints.explain,
+        cut: operations.cut(),
+        delivery: inbound.delivery.clone(),
+    }
+}
+
+/// The answer to a request that a provider has answered in a batch of its own, and what it took.
+pub fn answer_heard(
+    gateway: &Gateway,
+    operations: &Operations,
+    (inbound, writer, notes): Understood,
+    speech: Speech,
+    heard: Heard,
+) -> (Response, Took) {
+    let (warnings, options) = (warnings(&inbound, notes), options(&inbound, operations));
+    let (began, id) = (inbound.began, inbound.id.clone());
+    let (reply, took) = gateway.heard(&gateway.rules(), inbound, heard);
+    let mut response = match reply {
+        Ok(reply) => respond(reply, writer, options, began, warnings),
+        Err(error) => speech.refuse(&ApiError::from(error), &id),
+    };
+    put(response.headers_mut(), "x-stepwell-service-tier", BATCH_TIER);
+    (response, took)
 }
 
 /// Why a request is not answered.
@@ -197,7 +225,7 @@ pub fn understood(
     speech: Speech,
     arrival: &Arrival,
 ) -> Result<Understood, Error> {
-    let Heard { mut request, writer, notes } = speech.read(body)?;
+    let speech::Heard { mut request, writer, notes } = speech.read(body)?;
     request.forwarded = forwarded(headers);
     let hints = hints::read(headers, &request)?;
     if let Some(note) = notes.first().filter(|_| hints.require_parameters) {

@@ -7,6 +7,7 @@
 
 pub mod carry_out; // what a worker does
 pub mod lines; // from a batch's file to jobs, and from jobs to files
+pub mod native; // lines that a provider answers in a batch of its own
 pub mod steps; // from a saga to jobs
 pub mod store; // files in sealed pieces
 pub mod webhook; // telling a caller's server
@@ -31,6 +32,7 @@ use super::idempotency::seal::Answer;
 use super::speech::Speech;
 use crate::batch::Batches;
 use crate::batch::file::Files;
+use crate::batch::native::Parts;
 use crate::events::log::Log;
 use crate::gateway::Gateway;
 use crate::jobs::bell::Bell;
@@ -51,6 +53,7 @@ pub struct Kept {
     pub log: Arc<dyn Log>,
     pub batches: Arc<dyn Batches>,
     pub files: Arc<dyn Files>,
+    pub parts: Arc<dyn Parts>,
 }
 
 /// Takes requests in, and knows what jobs are about. Share it behind an `Arc`.
@@ -61,6 +64,8 @@ pub struct Desk {
     pub kept: Kept,
     pub bell: Bell,
     seal: Seal,
+    /// What parts may still cost, by their ids.
+    holds: native::Holds,
     /// Jobs that waited when they were last counted, and those taken in here since.
     waiting: AtomicU64,
 }
@@ -77,7 +82,8 @@ impl Desk {
         pepper: &Pepper,
     ) -> Self {
         let seal = Seal::derive(pepper, "jobs");
-        Self { gateway, operations, access, kept, bell: Bell::default(), seal, waiting: AtomicU64::new(0) }
+        let (bell, holds, waiting) = (Bell::default(), native::Holds::default(), AtomicU64::new(0));
+        Self { gateway, operations, access, kept, bell, seal, holds, waiting }
     }
 
     /// How many jobs wait, from a count.
@@ -151,6 +157,7 @@ impl Desk {
             headers: work::kept(headers),
             webhook: wish.webhook.clone(),
             custom_id: None,
+            decided: None,
             body,
         };
         let job = New {
@@ -164,6 +171,7 @@ impl Desk {
             max_attempts: settings.max_attempts,
             request: self.seal(id, &work.to_bytes())?,
             webhook: wish.webhook.is_some(),
+            carried_by: None,
         };
         let taken = self.kept.queue.submit(std::slice::from_ref(&job)).await.map_err(unkept)?;
         if taken.first() != Some(&Taken::In) {

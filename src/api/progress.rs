@@ -22,6 +22,7 @@ use super::later::{Desk, prefers_wait, unkept};
 use super::openapi::{self, answered};
 use super::speech::Speech;
 use super::usage::unreadable;
+use crate::batch::native::CARRIED_UNTIL_MS;
 use crate::events::log::Wanted;
 use crate::events::{Event, life};
 use crate::jobs::job::{Job, Kind, Status};
@@ -140,7 +141,7 @@ async fn document(desk: &Desk, job: &Job) -> Result<Value, ApiError> {
             "priority": job.priority,
             "batch": job.part_of,
             "created": rfc3339(job.created_unix_ms),
-            "not_before": rfc3339(job.not_before_unix_ms),
+            "not_before": moment(Some(job.not_before_unix_ms).filter(|moment| *moment < CARRIED_UNTIL_MS)),
             "expires": moment(job.expires_unix_ms),
             "ended": moment(job.ended_unix_ms),
         },

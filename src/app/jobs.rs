@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::api::later::Desk;
 use crate::events::Kind;
 use crate::events::notes::Notes;
-use crate::gateway::Gateway;
 use crate::jobs::job::Status;
 use crate::jobs::worker::Workers;
 use crate::store::sqlite::Sqlite;
@@ -30,9 +29,12 @@ pub fn workers(desk: &Arc<Desk>, server: &str) -> Arc<Workers> {
 }
 
 /// Works until `stop`; what is under way then has the server's grace to end.
-pub async fn work(workers: Arc<Workers>, gateway: Arc<Gateway>, stop: CancellationToken) {
+pub async fn work(workers: Arc<Workers>, desk: Arc<Desk>, stop: CancellationToken) {
+    let gateway = desk.gateway.clone();
     let grace = gateway.rules().settings.server.shutdown_grace.0;
     workers.run(move || gateway.rules().settings.jobs.clone(), stop, grace).await;
+    // Held again by whoever goes on with them.
+    desk.let_all_holds_go();
 }
 
 /// Counts jobs until `stop`, for metrics and for the limit of those that wait. Many take long to count: never for more than
@@ -55,6 +57,7 @@ pub async fn count(desk: Arc<Desk>, stop: CancellationToken) {
             }
             Err(failure) => tracing::warn!(error = %failure, "jobs cannot be counted"),
         }
+        desk.let_stale_holds_go().await;
         pause = COUNT_EVERY.max(50 * began.elapsed());
     }
 }

@@ -41,6 +41,7 @@ async fn forget(desk: &Desk, journal: &dyn Journal, requests_since_ms: &mut Opti
     let (settings, retention) = (&rules.settings.jobs, rules.settings.retention);
     // Files that a batch still reads and events of jobs that go on are spared where they are kept.
     let jobs = desk.kept.queue.forget_ended_before(before(settings.keep), before(settings.keep_dead)).await?;
+    desk.kept.parts.forget_ended_before(before(settings.keep)).await?;
     let events = match retention.events {
         Some(kept) => desk.kept.log.forget_before(before(kept)).await?,
         None => 0,

@@ -20,6 +20,8 @@ pub struct Preset {
     pub is_host: bool,
     /// Models offered although the catalogue has none for this provider.
     pub starters: &'static [&'static str],
+    /// It answers whole files at half the price; see `BatchTerms`.
+    pub has_batches: bool,
     pub note: &'static str,
 }
 
@@ -49,13 +51,14 @@ const OPENAI_LIKE: Preset = Preset {
     listing: Listing::Catalogue,
     is_host: false,
     starters: &[],
+    has_batches: false,
     note: "",
 };
 
 #[rustfmt::skip] // one provider a line
 pub const ALL: &[Preset] = &[
-    Preset { name: "openai", base_url: "https://api.openai.com/v1", key_env: &["OPENAI_API_KEY"], ..OPENAI_LIKE },
-    Preset { name: "anthropic", base_url: "https://api.anthropic.com/v1", format: Format::Anthropic, auth: Auth::Header("x-api-key"), key_env: &["ANTHROPIC_API_KEY"], ..OPENAI_LIKE },
+    Preset { name: "openai", base_url: "https://api.openai.com/v1", key_env: &["OPENAI_API_KEY"], has_batches: true, ..OPENAI_LIKE },
+    Preset { name: "anthropic", base_url: "https://api.anthropic.com/v1", format: Format::Anthropic, auth: Auth::Header("x-api-key"), key_env: &["ANTHROPIC_API_KEY"], has_batches: true, ..OPENAI_LIKE },
     Preset { name: "gemini", base_url: "https://generativelanguage.googleapis.com/v1beta", format: Format::Gemini, auth: Auth::Header("x-goog-api-key"), key_env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"], note: "Google AI Studio", ..OPENAI_LIKE },
     Preset { name: "azure", base_url: "", auth: Auth::Header("api-key"), key_env: &["AZURE_OPENAI_API_KEY"], listing: Listing::Deployments, note: "base_url is the resource endpoint; AZURE_OPENAI_ENDPOINT is used without one", ..OPENAI_LIKE },
     Preset { name: "bedrock", base_url: "", format: Format::Bedrock, key_env: &["AWS_BEARER_TOKEN_BEDROCK"], is_host: true, note: "Amazon Bedrock; needs a region, and a Bedrock key or the usual AWS keys", ..OPENAI_LIKE },

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
 use super::{Fault, Identity, Model};
+use crate::money::Discount;
 use crate::transform::Transform;
 
 /// `provider/model`. The provider's name has no slash; the model's id may have several.
@@ -98,6 +99,33 @@ impl Format {
     }
 }
 
+/// What a provider gives for many requests in one file, to be answered within a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchTerms {
+    /// Off the usual price.
+    pub discount: Discount,
+    /// Requests in one batch.
+    pub max_lines: u64,
+    /// Their length together, as they are sent.
+    pub max_bytes: u64,
+}
+
+impl BatchTerms {
+    /// The limits of those who speak a format; `None`: it has no batches that we know.
+    /// Sources: OpenAI, Batch guide (50,000 requests, 200 MB, half the price); Anthropic, Batch processing (100,000
+    /// requests, 256 MB, half the price).
+    pub fn usual(format: Format) -> Option<Self> {
+        let (max_lines, max_bytes) = match format {
+            Format::OpenAi => (50_000, 200_000_000),
+            Format::Anthropic => (100_000, 256_000_000),
+            Format::Gemini | Format::Cohere | Format::Ollama | Format::Bedrock | Format::Vertex | Format::Demo => {
+                return None;
+            }
+        };
+        Some(Self { discount: Discount::of_share(0.5), max_lines, max_bytes })
+    }
+}
+
 /// How the key travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +166,8 @@ pub struct Provider {
     pub fault: Option<Fault>,
     /// What is changed of requests to it, and of its answers.
     pub transform: Option<Arc<Transform>>,
+    /// Its own batches. `None`: it has none, or they are not to be used.
+    pub batch: Option<BatchTerms>,
 }
 
 impl Provider {
@@ -159,6 +189,7 @@ impl Provider {
             insecure_tls: false,
             fault: None,
             transform: None,
+            batch: None,
         }
     }
 
@@ -221,6 +252,7 @@ impl fmt::Debug for Provider {
             .field("insecure_tls", &self.insecure_tls)
             .field("fault", &self.fault)
             .field("transform", &self.transform)
+            .field("batch", &self.batch)
             .finish()
     }
 }

@@ -7,8 +7,9 @@ use futures_util::future::join_all;
 
 use super::{Exit, Outcome, block_on, print, source};
 use crate::app::discover;
+use crate::batch::native::Use;
 use crate::catalog::Format;
-use crate::config::{self, Loaded, Source, environment};
+use crate::config::{self, Loaded, Settings, Source, environment};
 use crate::gateway::snapshot::Snapshot;
 use crate::provider::adapter;
 use crate::provider::transport::{Dial, Transport};
@@ -37,8 +38,23 @@ pub fn run(file: Option<&Path>, live: bool) -> Outcome {
             "  {unpriced} models for `auto` have no known price: their cost is reported as unknown\n"
         ));
     }
+    text.push_str(&batches(settings));
     print(&text)?;
     if live { block_on(ask(loaded, &source))? } else { Ok(()) }
+}
+
+/// Where lines of batches may go to a provider's own.
+fn batches(settings: &Settings) -> String {
+    let native = settings.providers.iter().filter_map(|provider| {
+        let terms = provider.batch?;
+        Some(format!("{} ({} off)", provider.name, terms.discount))
+    });
+    let native: Vec<String> = native.collect();
+    match (settings.batches.native, native.is_empty()) {
+        (_, true) => String::new(),
+        (Use::Auto, false) => format!("  batches that may wait 24h go to the own ones of {}\n", native.join(", ")),
+        (Use::Never, false) => "  batches are answered line by line (`batches.native: never`)\n".to_owned(),
+    }
 }
 
 /// Asks every provider for its models, which costs nothing.

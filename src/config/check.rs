@@ -2,6 +2,7 @@
 
 use jiff::civil::Date;
 
+use super::batches;
 use super::collector;
 use super::guards;
 use super::jobs;
@@ -70,6 +71,7 @@ pub(super) fn settings(root: &Item<'_>, env: &dyn Fn(&str) -> Option<String>, to
     settings.retention = file.section("retention").map(jobs::retention).unwrap_or_default();
     settings.logging = file.section("logging").map(sections::logging).unwrap_or_default();
     settings.jobs = file.section("jobs").map(jobs::jobs).unwrap_or_default();
+    settings.batches = file.section("batches").map(batches::batches).unwrap_or_default();
     settings.anomalies = file.section("anomalies").map(jobs::anomalies).unwrap_or_default();
     settings.queue = file.section("queue").and_then(queue::queue);
     settings.events =

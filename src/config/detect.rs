@@ -130,6 +130,7 @@ impl Settings {
             storage: Default::default(),
             retention: Default::default(),
             jobs: Default::default(),
+            batches: Default::default(),
             webhooks: Default::default(),
             anomalies: Default::default(),
             queue: None,

@@ -9,7 +9,7 @@ use super::reader::{Item, Section, set};
 use super::sections;
 use super::settings::Upstream;
 use super::tree::Entry;
-use super::{clouds, models, transforms};
+use super::{batches, clouds, models, transforms};
 use crate::catalog::{Auth, Fault, Format, Model, Preset, Provider, Shelf, Target, presets};
 
 /// What a provider's entry is read against.
@@ -208,6 +208,10 @@ fn finish(
     shelf: &Shelf,
     is_azure: bool,
 ) -> Option<Configured> {
+    let known = provider.preset.and_then(presets::find);
+    let has_usual_batches = known.is_some_and(|preset| {
+        preset.has_batches && preset.base_url == provider.base_url && preset.format == provider.format
+    });
     if (provider.api_key.is_some() || provider.identity.is_some()) && is_exposed(&provider.base_url) {
         section.report.warn(section.at, &section.path, "the key travels unencrypted; use https");
     }
@@ -222,6 +226,7 @@ fn finish(
     provider.max_concurrency = section.count("max_concurrency", 1..=100_000).map(|count| count.0 as usize);
     provider.transform = section.section("transform").map(transforms::of_provider).map(Arc::new);
     provider.headers = section.get("headers").map(|item| headers(&item)).unwrap_or_default();
+    provider.batch = batches::of_provider(&mut section, &provider, has_usual_batches);
     let upstream = ["breaker", "retry", "timeouts"].iter().any(|key| section.has(key));
     let upstream = Some(sections::upstream(&mut section, around.upstream)).filter(|_| upstream);
 

@@ -18,7 +18,7 @@ use crate::rank::settings::WhenImpossible;
 use crate::resilience::breaker;
 use crate::transform::Transform;
 use crate::units::{Size, Span};
-use crate::{admission, cache, classify, events, guard, jobs, rank, telemetry, tenant};
+use crate::{admission, batch, cache, classify, events, guard, jobs, rank, telemetry, tenant};
 
 /// All of `providers.yaml`, checked and complete.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Requests that are answered later.
     pub jobs: jobs::settings::Settings,
+    /// Lines of batches that providers answer in batches of their own.
+    pub batches: batch::native::Settings,
     /// What hands them out to workers. `None`: the store does.
     pub queue: Option<Queue>,
     /// Who else is told of events.

@@ -30,7 +30,7 @@ fn load(text: &str) -> Loaded {
     parse(Path::new("providers.yaml"), text, &env, TODAY).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn settings(text: &str) -> Settings {
+pub(super) fn settings(text: &str) -> Settings {
     load(text).settings
 }
 
@@ -42,7 +42,7 @@ fn problems(text: &str) -> Vec<Problem> {
 }
 
 /// The only problem, as it is shown.
-fn problem(text: &str) -> String {
+pub(super) fn problem(text: &str) -> String {
     let problems = problems(text);
     assert_eq!(problems.len(), 1, "{}", Problems(problems));
     problems[0].to_string()
@@ -368,11 +368,12 @@ fn the_manual_is_a_valid_file() {
 fn shown(settings: &Settings) -> String {
     let Settings { routing, when_impossible, upstream, cache, server, storage, logging, tenants, telemetry, .. } =
         settings;
-    let Settings { retention, jobs, anomalies, webhooks, events, overload, hedge, health_checks, .. } = settings;
+    let Settings { retention, jobs, anomalies, webhooks, events, overload, hedge, health_checks, batches, .. } =
+        settings;
     let routing = crate::rank::settings::Settings { aliases: Default::default(), ..routing.clone() };
     format!(
         "{routing:?} {when_impossible:?} {upstream:?} {cache:?} {server:?} {storage:?} {logging:?} {tenants:?} \
-         {telemetry:?} {retention:?} {jobs:?} {anomalies:?} {webhooks:?} {events:?} {overload:?} {hedge:?} {health_checks:?}"
+         {telemetry:?} {retention:?} {jobs:?} {anomalies:?} {webhooks:?} {events:?} {overload:?} {hedge:?} {health_checks:?} {batches:?}"
     )
 }
 

@@ -12,6 +12,7 @@ use super::trail::Moments;
 use crate::catalog::Target;
 use crate::chat::{Assembly, Request, Response, depth};
 use crate::provider;
+use crate::provider::adapter::Outgoing;
 use crate::provider::failure::{Failure, FailureKind};
 use crate::provider::headroom::Headroom;
 use crate::provider::transport::{Dial, Incoming, Transport};
@@ -87,13 +88,12 @@ pub async fn attempt(
     answer.map_err(|failure| failure.without_secrets(&target.provider))
 }
 
-async fn exchange(
-    transport: &Transport,
-    target: &Target,
-    question: Question<'_>,
-    heard: &mut Heard,
-) -> Result<Answer, Failure> {
-    let Question { policy, request, task, limits, trace, headers } = question;
+/// The request as `target` gets it: in its format, with the changes to headers (those for the provider's sake come last) and
+/// to the body that the configuration makes.
+///
+/// # Errors
+/// The format cannot say it.
+pub fn outgoing(target: &Target, request: &Request, task: &str, headers: &[&Headers]) -> Result<Outgoing, Failure> {
     let adapter = provider::adapter_for(target);
     let encoded = match &request.embed {
         Some(embed) => adapter.encode_embed(request, embed, target),
@@ -106,11 +106,6 @@ async fn exchange(
     if let Some(native) = request.native.as_ref().filter(|native| adapter.speaks() != Some(native.dialect)) {
         outgoing.warnings.extend(native.notes.iter().cloned());
     }
-    if limits.require_parameters && !outgoing.warnings.is_empty() {
-        let left_out = outgoing.warnings.join("; ");
-        return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
-    }
-    heard.warnings.append(&mut outgoing.warnings);
     // Before it is signed.
     headers.iter().for_each(|changes| changes.apply(&mut outgoing.headers));
     if let Some(transform) = &target.provider.transform {
@@ -121,6 +116,23 @@ async fn exchange(
             outgoing.body = changed.applied(&outgoing.body).map_or(outgoing.body, Bytes::from);
         }
     }
+    Ok(outgoing)
+}
+
+async fn exchange(
+    transport: &Transport,
+    target: &Target,
+    question: Question<'_>,
+    heard: &mut Heard,
+) -> Result<Answer, Failure> {
+    let Question { policy, request, task, limits, trace, headers } = question;
+    let adapter = provider::adapter_for(target);
+    let mut outgoing = outgoing(target, request, task, headers)?;
+    if limits.require_parameters && !outgoing.warnings.is_empty() {
+        let left_out = outgoing.warnings.join("; ");
+        return Err(Failure::new(FailureKind::Untranslatable, format!("`provider.require_parameters`: {left_out}")));
+    }
+    heard.warnings.append(&mut outgoing.warnings);
     let first_token = (Instant::now() + limits.first_token).min(limits.deadline);
     let late = |_| Failure::new(limits.late(), format!("no first token within {:?}", limits.first_token));
     let connect = policy.timeouts.connect.0;

@@ -194,7 +194,8 @@ impl Subject {
         self.errors.add(error);
         let bought = record.status == Status::Completed && record.cache.is_bought();
         let cost = record.cost.map(|cost| cost.0 as f64 / 1e9).filter(|cost| bought && *cost > 0.0);
-        let latency = (bought && record.total_ms > 0).then_some(record.total_ms as f64);
+        let latency =
+            (bought && record.total_ms > 0 && record.service_tier.is_none()).then_some(record.total_ms as f64);
         let measured = [(Pattern::Cost, cost, &mut self.cost), (Pattern::Latency, latency, &mut self.latency)];
         for (pattern, value, usual) in measured {
             let Some(value) = value else { continue };

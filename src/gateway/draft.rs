@@ -1,6 +1,6 @@
 //! A ledger row in the making: opened with the request, written exactly once, however the request ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -19,10 +19,10 @@ use crate::dispatch::trail::{Attempt, Trail};
 use crate::events::notes::Notes;
 use crate::events::{Kind, facts};
 use crate::ledger::Ledger;
-use crate::ledger::record::{Answered, AttemptRow, CacheUse, Record, Status};
+use crate::ledger::record::{Answered, AttemptRow, BATCH_TIER, CacheUse, Record, Status};
 use crate::ledger::timing::Timing;
 use crate::meter::price;
-use crate::money::NanoUsd;
+use crate::money::{Discount, NanoUsd};
 use crate::rank::explain::Explanation;
 use crate::resilience::patience::Patience;
 use crate::telemetry::settings::Settings as Telemetry;
@@ -44,6 +44,8 @@ pub struct Draft {
     notes: Notes,
     /// With the store that all replicas share.
     patience: Patience,
+    /// Off the usual price, in a provider's own batch.
+    discount: OnceLock<Discount>,
 }
 
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Draft {
             log,
             notes,
             patience: Patience::default(),
+            discount: OnceLock::new(),
         })
     }
 
@@ -216,9 +219,16 @@ impl Draft {
         self.change(|record| record.answered = Some(Box::new(answered)));
     }
 
+    /// It was bought in a provider's own batch, for this much less.
+    pub fn batched(&self, discount: Discount) {
+        let _ = self.discount.set(discount);
+        self.change(|record| record.service_tier = Some(BATCH_TIER));
+    }
+
     /// What the answer used. Returns its cost; `None` if the model has no known price.
     pub fn used(&self, target: &Target, usage: &Usage) -> Option<NanoUsd> {
-        let cost = target.model.price.as_ref().map(|prices| price::cost(prices, usage));
+        let discount = self.discount.get().copied().unwrap_or_default();
+        let cost = target.model.price.as_ref().map(|prices| discount.off(price::cost(prices, usage)));
         let dearest = self.explanation.lock().as_ref().and_then(|explanation| {
             let dearest = explanation.plan.dearest()?;
             dearest.target.model.price.as_ref().map(|prices| price::cost(prices, usage))
@@ -370,7 +380,8 @@ fn settled(record: &Record) -> Settled {
     }
 }
 
-fn warn(warning: &Warning, notes: &Notes) {
+/// Tells that a share of a budget has been reached.
+pub fn warn(warning: &Warning, notes: &Notes) {
     let Allotment { account: Account { scope, period, .. }, limit, .. } = &warning.allotment;
     let percent = warning.share.0 * 100.0;
     let (spent, limit) = (NanoUsd(warning.balance.spent), NanoUsd(*limit));

@@ -224,7 +224,8 @@ fn is_absurd(usage: &Usage, facts: &Facts, request: &Request) -> bool {
         || usage.prompt_tokens > sent * MARGIN + INSTRUCTIONS * (1 + media)
 }
 
-fn settle_whole(
+/// Puts usage and cost of a whole answer into its row.
+pub(super) fn settle_whole(
     mut response: Response,
     facts: &Facts,
     inbound: &Inbound,

@@ -48,6 +48,11 @@ impl Spending {
         self.providers.iter().find(|(provider, _)| **provider == *name).map_or(&[], |(_, allotments)| allotments)
     }
 
+    /// What has to be held where one provider answers, and nobody else is asked.
+    pub fn allotments(&self, provider: &str) -> impl Iterator<Item = Allotment> {
+        self.caller.iter().chain(self.of_provider(provider)).cloned()
+    }
+
     /// All accounts that a request may be paid from.
     pub fn accounts(&self) -> impl Iterator<Item = Account> {
         let providers = self.providers.iter().flat_map(|(_, allotments)| allotments);

@@ -107,6 +107,11 @@ impl Treatment {
         &self.variants
     }
 
+    /// Whether this provider is not to see the request.
+    pub fn bars(&self, provider: &str) -> bool {
+        self.barred.iter().any(|(name, _)| **name == *provider)
+    }
+
     /// Leaves out of a plan the providers that are not to see the request.
     pub fn bar(&self, plan: &mut Plan) {
         for (name, rejected) in &self.barred {

@@ -18,10 +18,13 @@ pub enum Kind {
     BatchEnd,
     /// Goes on with a saga.
     Saga,
+    /// Has a provider answer lines of a batch in a batch of its own.
+    NativeBatch,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Request, Self::Webhook, Self::BatchStart, Self::BatchEnd, Self::Saga];
+    pub const ALL: [Self; 6] =
+        [Self::Request, Self::Webhook, Self::BatchStart, Self::BatchEnd, Self::Saga, Self::NativeBatch];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,6 +33,7 @@ impl Kind {
             Self::BatchStart => "batch_start",
             Self::BatchEnd => "batch_end",
             Self::Saga => "saga",
+            Self::NativeBatch => "native_batch",
         }
     }
 
@@ -123,6 +127,8 @@ pub struct New {
     pub request: Vec<u8>,
     /// Its end is to be told.
     pub webhook: bool,
+    /// The job that waits for its answer: until that one lets it go, no worker claims it.
+    pub carried_by: Option<String>,
 }
 
 /// A job as it stands, without what it is about.

@@ -4,7 +4,7 @@
 //! order and grouping.
 
 use super::latency::Latency;
-use super::record::{CacheUse, Record, Status};
+use super::record::{BATCH_TIER, CacheUse, Record, Status};
 use crate::money::NanoUsd;
 
 /// What rows are grouped by. An empty word: nothing was decided, or no key was needed.
@@ -55,6 +55,8 @@ pub struct Facts {
     pub saved_by_routing: Option<NanoUsd>,
     pub first_token_ms: Option<u64>,
     pub total_ms: u64,
+    /// It waited in a provider's own batch: nobody's latency.
+    pub batched: bool,
 }
 
 impl Facts {
@@ -72,6 +74,7 @@ impl Facts {
             saved_by_routing: record.saved_by_routing,
             first_token_ms: record.first_token_ms,
             total_ms: record.total_ms,
+            batched: record.service_tier == Some(BATCH_TIER),
         }
     }
 }
@@ -130,7 +133,7 @@ impl Cell {
         if let Some(first_token_ms) = facts.first_token_ms {
             self.first_token.record(first_token_ms);
         }
-        if facts.status == Status::Completed {
+        if facts.status == Status::Completed && !facts.batched {
             self.total.record(facts.total_ms);
         }
     }
@@ -273,6 +276,7 @@ mod tests {
             saved_by_routing: Some(NanoUsd(77)),
             first_token_ms: Some(total_ms / 2),
             total_ms,
+            batched: false,
         }
     }
 

@@ -67,6 +67,9 @@ fn spent(row: &Row) -> String {
     if row.estimated_usage {
         text.push_str(", counted by us");
     }
+    if let Some(tier) = &row.service_tier {
+        let _ = write!(text, "; service tier {}", printable(tier));
+    }
     match row.cost_usd {
         Some(cost) => drop(write!(text, "; cost {cost}")),
         None => text.push_str("; cost unknown: the model has no known price"),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::record::{AttemptRow, CacheUse, Record, Status};
+use super::record::{AttemptRow, BATCH_TIER, CacheUse, Record, Status};
 use crate::telemetry::metric::Metric;
 
 /// A shorter wait for a place is none.
@@ -67,6 +67,10 @@ fn observe_times(record: &Record, provider: &str, model: &str) {
     };
     let labels =
         [("provider", provider.to_owned()), ("model", model.to_owned()), ("status", record.status.as_str().to_owned())];
+    if record.service_tier == Some(BATCH_TIER) {
+        // Hours in a provider's batch say nothing about anybody's speed.
+        return;
+    }
     metrics::histogram!(Metric::RequestSeconds.name(), &labels).record(timing.total.as_secs_f64());
     if let Some(first_token_ms) = record.first_token_ms {
         by_model(Metric::FirstToken, first_token_ms as f64 / 1000.0);

@@ -196,7 +196,13 @@ pub struct Record {
     pub answered: Option<Box<Answered>>,
     /// What guards found, as names and counts (`mail=2`); empty for nothing.
     pub guards: String,
+    /// Bought at other than the usual terms, in OpenAI's word: `batch`, of a provider's own batch. Its times say how long the
+    /// answer was waited for, and are in no report of latencies.
+    pub service_tier: Option<&'static str>,
 }
+
+/// [`Record::service_tier`] of what a provider answered in a batch of its own.
+pub const BATCH_TIER: &str = "batch";
 
 /// How a request came, known before it is read.
 #[derive(Clone, Debug, Default)]
@@ -277,6 +283,7 @@ impl Record {
             timing: Timing::default(),
             answered: None,
             guards: String::new(),
+            service_tier: None,
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Row {
     /// What guards found, as names and counts (`mail=2`); left out if nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<String>,
+    /// `batch`: bought in a provider's own batch, at its lower price; left out for what was bought as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
     /// The shape of `POST /v1/route`. Left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Box<RawValue>>,
@@ -100,6 +103,7 @@ impl Row {
             reason: record.reason.clone(),
             trace_id: record.trace.as_ref().map(|trace| trace.id.to_string()),
             guards: Some(record.guards.clone()).filter(|guards| !guards.is_empty()),
+            service_tier: record.service_tier.map(str::to_owned),
             decision: None,
         }
     }

@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::span::{is_failure, operation, paid};
 use crate::ledger::access::path;
 use crate::ledger::metrics::per_token;
-use crate::ledger::record::{AttemptRow, Record};
+use crate::ledger::record::{AttemptRow, BATCH_TIER, Record};
 
 /// Combinations of attributes of one metric; what comes beyond is counted as one, as OpenTelemetry's libraries do.
 const MOST_SERIES: usize = 2_000;
@@ -106,6 +106,10 @@ impl Measures {
             attributes.extend(peer(&attempt.provider).attributes());
             self.attempt(record, attempt, &attributes, paid == Some(index));
         }
+        if record.service_tier == Some(BATCH_TIER) {
+            // Nobody waited for it on a connection.
+            return;
+        }
         let mut attributes = vec![
             text("http.request.method", "POST"),
             text("http.route", path(record.ingress)),
@@ -121,7 +125,9 @@ impl Measures {
         let ended = if streams { record.timing.total } else { attempt.ended };
         let kind = attempt.kind.as_ref().filter(|_| is_failure(attempt));
         let seconds = ended.saturating_sub(attempt.began).as_secs_f64();
-        self.record(DURATION, with(kind.map(|kind| text("error.type", kind.clone()))), seconds);
+        if record.service_tier != Some(BATCH_TIER) {
+            self.record(DURATION, with(kind.map(|kind| text("error.type", kind.clone()))), seconds);
+        }
         if !is_paid {
             return;
         }

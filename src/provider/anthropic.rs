@@ -48,7 +48,7 @@ impl Adapter for Anthropic {
         };
         let mut headers = headers(&target.provider);
         forward(&mut headers, &request.forwarded);
-        headers.entry(VERSION.0).or_insert(VERSION.1);
+        version(&mut headers);
         Ok(Outgoing { url: url(target, "/messages"), headers, body: body.into(), script: None, warnings })
     }
 
@@ -59,6 +59,11 @@ impl Adapter for Anthropic {
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(stream::MessageStream::default())
     }
+}
+
+/// Says which version of the API is meant, where nobody said so.
+pub(super) fn version(headers: &mut HeaderMap) {
+    headers.entry(VERSION.0).or_insert(VERSION.1);
 }
 
 /// Passes the caller's choice of features on, beside those that the configuration names.

@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use super::adapter::Outgoing;
+use super::batches::Call;
 use super::credential::{self, Token};
 use super::demo::{End, Script};
 use super::failure::{Failure, FailureKind};
@@ -295,8 +296,36 @@ impl Transport {
         Self::begun(client.get(url).headers(headers)).await
     }
 
+    /// Asks for something that is not an answer of a model, such as a batch. There is a deadline for the connection alone: the
+    /// caller sets others by dropping the future.
+    pub async fn call(&self, call: Call, dial: impl Into<Dial>) -> Result<Incoming, Failure> {
+        let address = self.address(&call.url)?;
+        let client = self.client(dial.into())?;
+        let request = client.request(call.method, address.url.clone()).headers(call.headers).body(call.body);
+        Self::sent(request).await
+    }
+
+    /// The same with a body that comes in pieces, `length` bytes in all. An error among them breaks the request off.
+    pub async fn call_with(
+        &self,
+        mut call: Call,
+        body: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        length: u64,
+        dial: impl Into<Dial>,
+    ) -> Result<Incoming, Failure> {
+        call.headers.insert(http::header::CONTENT_LENGTH, length.into());
+        let address = self.address(&call.url)?;
+        let client = self.client(dial.into())?;
+        let request = client.request(call.method, address.url.clone()).headers(call.headers);
+        Self::sent(request.body(reqwest::Body::wrap_stream(body))).await
+    }
+
     async fn begun(request: reqwest::RequestBuilder) -> Result<Incoming, String> {
-        let mut response = request.send().await.map_err(|error| failure(&error).message)?;
+        Self::sent(request).await.map_err(|failure| failure.message)
+    }
+
+    async fn sent(request: reqwest::RequestBuilder) -> Result<Incoming, Failure> {
+        let mut response = request.send().await.map_err(|error| failure(&error))?;
         let headers = std::mem::take(response.headers_mut());
         Ok(Incoming {
             status: response.status(),

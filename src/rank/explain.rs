@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::plan::{Candidate, Excluded, Plan};
+use super::settings::Strategy;
 use crate::catalog::{Origin, TargetId};
 use crate::classify::Task;
 
@@ -20,6 +21,11 @@ pub struct Explanation {
 impl Explanation {
     pub fn new(task: Task, plan: Plan) -> Self {
         Self { task, plan, reason: OnceLock::new() }
+    }
+
+    /// One that was made before, of which the sentence is what is left.
+    pub fn told(task: Task, strategy: Strategy, reason: String) -> Self {
+        Self { task, plan: Plan::empty(strategy), reason: OnceLock::from(reason) }
     }
 
     /// One sentence.

@@ -75,6 +75,22 @@ pub struct Plan {
     pub balanced: bool,
 }
 
+impl Plan {
+    /// One without anybody.
+    pub fn empty(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            weights: Weights::default(),
+            candidates: Vec::new(),
+            excluded: Vec::new(),
+            max_attempts: 1,
+            relaxed: false,
+            listed: false,
+            balanced: false,
+        }
+    }
+}
+
 /// Why there is no candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Impossible {
@@ -93,14 +109,10 @@ pub fn plan(question: &Question<'_>, vitals: impl Fn(&Target) -> Vitals) -> Plan
     let strategy = question.hints.strategy.or(question.selection.strategy).unwrap_or(question.strategy);
     let weights = score::weights(strategy, question.weights, question.hints);
     let mut plan = Plan {
-        strategy,
         weights,
-        candidates: Vec::new(),
-        excluded: Vec::new(),
         max_attempts: question.hints.attempts(question.max_attempts),
-        relaxed: false,
         listed: question.selection.groups.len() > 1,
-        balanced: false,
+        ..Plan::empty(strategy)
     };
     fill(&mut plan, question, &vitals, false);
     if plan.candidates.is_empty()

@@ -8,6 +8,7 @@ use super::sqlite::{self, Sqlite};
 use crate::admission::idempotency::Memory;
 use crate::batch::Batches;
 use crate::batch::file::Files;
+use crate::batch::native::Parts;
 use crate::config::PostgresUrl;
 use crate::events::log::Log;
 use crate::jobs::queue::Queue;
@@ -118,6 +119,13 @@ impl Store {
     }
 
     pub fn files(&self) -> Arc<dyn Files> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    pub fn parts(&self) -> Arc<dyn Parts> {
         match self {
             Self::Sqlite(store) => store.clone(),
             Self::Postgres(store) => Arc::new(store.clone()),

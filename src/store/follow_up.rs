@@ -97,12 +97,13 @@ impl Wait {
 
 /// What is told of a job that was taken in.
 pub fn facts_of_new(job: &New, now_ms: i64) -> Facts {
-    let delayed = job.not_before_unix_ms.filter(|not_before| *not_before > now_ms);
+    let delayed = job.not_before_unix_ms.filter(|not_before| *not_before > now_ms && job.carried_by.is_none());
     facts([
         ("job", job.kind.as_str().into()),
         ("priority", Some(job.priority).filter(|priority| *priority != 0).into()),
         ("not_before_unix_ms", delayed.into()),
         ("part_of", job.part_of.as_ref().map(|(whole, _)| whole.clone()).into()),
+        ("carried_by", job.carried_by.clone().into()),
     ])
 }
 
@@ -133,5 +134,6 @@ fn internal(id: String, kind: Kind, part_of: &str) -> New {
         max_attempts: 1,
         request: Vec::new(),
         webhook: false,
+        carried_by: None,
     }
 }

@@ -17,6 +17,7 @@ mod files; // of callers and of batches
 mod idempotency; // requests that are done once
 mod jobs; // requests that are answered later
 mod keys; // keys of callers
+mod native; // lines that providers answer in batches of their own
 mod pool; // connections, and what became of them
 mod projection; // sums per hour and day, and reports from them
 mod rows; // requests in and out

@@ -3,7 +3,7 @@
 use sqlx::{ColumnIndex, Decode, Row as SqlRow, Type};
 
 use crate::ledger::cell::{Facts, Labels};
-use crate::ledger::record::{CacheUse, Record, Status};
+use crate::ledger::record::{BATCH_TIER, CacheUse, Record, Status};
 use crate::ledger::row::{Row, tags};
 use crate::ledger::usage::rfc3339;
 use crate::money::NanoUsd;
@@ -15,7 +15,7 @@ macro_rules! shown {
             "SELECT id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, task_confidence, \
              strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
              reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, \
-             first_token_ms, total_ms, reason, attempts, trace_id, guards, ",
+             first_token_ms, total_ms, reason, attempts, trace_id, guards, service_tier, ",
             $decision,
             " FROM request "
         )
@@ -26,7 +26,7 @@ pub(super) use shown;
 /// The columns that sums are made of, in the order of [`summand`].
 pub const SUMMED: &str = "started_unix_ms, provider, model, task, key, team, tier, tags, strategy, status, demo, cache, failovers, \
      prompt_tokens, completion_tokens, cached_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, \
-     saved_by_routing_nano_usd, first_token_ms, total_ms";
+     saved_by_routing_nano_usd, first_token_ms, total_ms, service_tier";
 
 /// A row's columns, from left to right.
 pub trait Columns {
@@ -147,6 +147,7 @@ pub fn row(mut columns: impl Columns) -> Result<Row, sqlx::Error> {
         attempts: serde_json::from_str(&columns.text()?).unwrap_or_default(),
         trace_id: columns.word()?,
         guards: columns.word()?,
+        service_tier: columns.word()?,
         decision: columns.word()?.and_then(|json| serde_json::value::RawValue::from_string(json).ok()),
     })
 }
@@ -181,6 +182,7 @@ pub fn summand(columns: &mut impl Columns) -> Result<(i64, Labels, Facts), sqlx:
         saved_by_routing: columns.money()?,
         first_token_ms: columns.duration()?,
         total_ms: columns.count()?,
+        batched: columns.word()?.as_deref() == Some(BATCH_TIER),
     };
     Ok((started_unix_ms, labels, facts))
 }

@@ -15,6 +15,7 @@ mod idempotency; // requests that are done once
 mod inspect; // is this a database of ours
 mod jobs; // requests to be answered later
 mod keys; // keys of callers
+mod native; // lines that providers answer in batches of their own
 mod projection; // sums per hour and day, and reports from them
 mod rows; // requests in and out
 

@@ -1,7 +1,7 @@
 //! The same tests on every store: what each of them promises, on real files and on a real server.
 //!
 //! [`ledger`] has the rows and their sums, [`callers`] keys and idempotency, [`jobs`] jobs and events, [`batches`] batches and
-//! files. A test is a function of a [`Kit`]; the macros at the beginning of each file make tests of it: on SQLite and
+//! files, [`native`] lines that providers answer in batches of their own. A test is a function of a [`Kit`]; the macros at the beginning of each file make tests of it: on SQLite and
 //! PostgreSQL, where the promise is theirs through NATS, and on Redis. What replicas count together is promised in
 //! `tests/it/counters.rs`, in memory and on Redis.
 
@@ -9,6 +9,7 @@ mod batches;
 mod callers;
 mod jobs;
 mod ledger;
+mod native;
 #[path = "../../tests/it/support/servers.rs"]
 pub mod servers;
 

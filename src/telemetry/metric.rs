@@ -84,6 +84,8 @@ metrics! {
     JobsRunning, "stepwell_jobs_running", Gauge, [], "Asynchronous requests that this server is carrying out.";
     JobsEnded, "stepwell_jobs_ended_total", Counter, ["outcome"], "Attempts at asynchronous requests that ended, by what became of them.";
     Jobs, "stepwell_jobs", Gauge, ["status"], "Asynchronous requests in the store, by status. Of all servers together.";
+    NativeLines, "stepwell_native_batch_lines_total", Counter, ["provider", "outcome"],
+        "Lines of batches that were handed to a provider's own batch: `submitted`; then `completed` or `failed` there, or `released` to be answered one by one.";
     QueueUp, "stepwell_queue_up", Gauge, [], "1 while NATS hands jobs out; 0 while the store does instead; absent without `queue`.";
     QueueLost, "stepwell_queue_lost_total", Counter, [], "Times that NATS was lost.";
     JobsClaimed, "stepwell_jobs_claimed_total", Counter, ["by"], "Claims of jobs where there is a `queue`: by its `stream`, or by a `sweep` of the store.";

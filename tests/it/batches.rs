@@ -29,12 +29,12 @@ async fn on(storage: &str) -> (App, Upstream) {
     (app(&format!("{ONE}{storage}"), &[&one]).await, one)
 }
 
-fn line(id: &str, model: &str) -> String {
+pub fn line(id: &str, model: &str) -> String {
     let body = json!({"model": model, "messages": [{"role": "user", "content": format!("line {id}")}]});
     json!({"custom_id": id, "method": "POST", "url": CHAT, "body": body}).to_string()
 }
 
-async fn upload(url: &str, content: impl Into<String>) -> Value {
+pub async fn upload(url: &str, content: impl Into<String>) -> Value {
     let boundary = "a-boundary";
     let body = format!(
         "--{boundary}\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{boundary}\r\n\
@@ -46,11 +46,11 @@ async fn upload(url: &str, content: impl Into<String>) -> Value {
     post.body(body).send().await.expect("an answer").json().await.expect("json")
 }
 
-async fn get(url: &str, path: &str) -> Value {
+pub async fn get(url: &str, path: &str) -> Value {
     reqwest::get(format!("{url}{path}")).await.expect("an answer").json().await.expect("json")
 }
 
-async fn start(url: &str, content: impl Into<String>) -> String {
+pub async fn start(url: &str, content: impl Into<String>) -> String {
     let file = upload(url, content).await;
     let asked = json!({"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"});
     let post = reqwest::Client::new().post(format!("{url}/v1/batches")).json(&asked);
@@ -58,7 +58,7 @@ async fn start(url: &str, content: impl Into<String>) -> String {
     batch["id"].as_str().unwrap_or_else(|| panic!("{file} {batch}")).to_owned()
 }
 
-async fn ended(url: &str, id: &str) -> Value {
+pub async fn ended(url: &str, id: &str) -> Value {
     let mut batch = Value::Null;
     until("the batch ends", async || {
         batch = get(url, &format!("/v1/batches/{id}")).await;
@@ -69,7 +69,7 @@ async fn ended(url: &str, id: &str) -> Value {
 }
 
 /// The lines of a file, by their custom ids.
-async fn lines(url: &str, file: &Value) -> Vec<(String, Value)> {
+pub async fn lines(url: &str, file: &Value) -> Vec<(String, Value)> {
     let path = format!("{url}/v1/files/{}/content", file.as_str().expect("a file"));
     let text = reqwest::get(path).await.expect("an answer").text().await.expect("text");
     let parsed = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of JSON"));

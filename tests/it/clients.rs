@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::batching::batching;
 use crate::support::upstream::{hang, model, status};
 use crate::support::{App, Upstream, app, upstream};
 
@@ -137,6 +138,24 @@ async fn openai_python_with_batches_and_in_the_background() {
     let Some(home) = installed("openai") else { return };
     let app = app("providers: { demo: {} }", &[]).await;
     python(&app, &home, "openai_batches.py").await;
+}
+
+/// The same script over providers that answer batches in batches of their own: it sees no difference.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openai_python_with_batches_that_providers_answer_themselves() {
+    let Some(home) = installed("openai") else { return };
+    for format in ["openai", "anthropic"] {
+        let one = batching().await;
+        let yaml = format!(
+            "batches: {{ poll: 1s }}\nproviders: {{ one: {{ format: {format}, base_url: '{}', models: [ {{ id: m, price: {{ input: 1, \
+             output: 1 }} }} ], batch: {{ discount: 50% }} }} }}",
+            one.url
+        );
+        let app = app(&yaml, &[]).await;
+        python(&app, &home, "openai_batches.py").await;
+        let made = one.made();
+        assert_eq!((made.len(), made[0].lines.len()), (1, 4), "{format}: the line for nobody's model is no provider's");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

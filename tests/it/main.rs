@@ -28,6 +28,7 @@ mod later;
 mod layers;
 mod ledger;
 mod limits;
+mod native;
 mod nats;
 mod observe;
 mod openapi;

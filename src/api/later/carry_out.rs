@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 
 use super::work::{LONGEST, Work};
-use super::{Desk, lines, steps, webhook};
+use super::{Desk, lines, native, steps, webhook};
 use crate::api::chat::answer_now;
 use crate::api::edge::REQUEST_ID;
 use crate::api::idempotency::seal::Answer;
@@ -31,6 +31,7 @@ impl Execute for Desk {
                 Kind::BatchStart => lines::start(self, claimed).await,
                 Kind::BatchEnd => lines::end(self, claimed).await,
                 Kind::Saga => steps::go_on(self, claimed).await,
+                Kind::NativeBatch => native::carry(self, claimed).await,
             }
         })
     }
@@ -68,7 +69,7 @@ impl Desk {
     }
 
     /// What an answer means for its job.
-    async fn ended(&self, id: &str, response: Response, attempts: &u32) -> End {
+    pub(super) async fn ended(&self, id: &str, response: Response, attempts: &u32) -> End {
         let (parts, body) = response.into_parts();
         let Ok(body) = Limited::new(body, LONGEST).collect().await else {
             return again("broken_answer", "the answer broke off", None, self.pause_ms(*attempts), Vec::new());
@@ -109,7 +110,7 @@ impl Desk {
 }
 
 /// From 0 to 1.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     uuid::Uuid::new_v4().as_u128() as f64 / u128::MAX as f64
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Desk;
 use super::carry_out::{again, failed, store_failed};
+use super::native::sort::Sorter;
 use super::store::Writing;
 use super::work::{Owner, Work};
 use crate::api::error::ApiError;
@@ -131,21 +132,24 @@ async fn take_in(desk: &Desk, batch: &Batch) -> Result<(), Stop> {
     let owner =
         owner.ok_or_else(|| Failure("the batch's owner cannot be opened: the secret has changed".to_owned()))?;
     let max_attempts = desk.gateway.rules().settings.jobs.max_attempts;
+    let mut sorter = Sorter::open(desk, batch, &owner, speech).await?;
     let mut jobs = Vec::with_capacity(AT_ONCE);
     let mut reader = Reader::open(desk, &batch.input_file).await?;
     while let Some(lines) = reader.next().await? {
         for (number, text) in lines {
             let line = Line::read(&text, &batch.endpoint, number).map_err(|error| Stop::Wrong(vec![error]))?;
             let id = format!("{}.{number}", batch.id);
-            let work = Work {
+            let mut work = Work {
                 speech,
                 owner: owner.clone(),
                 headers: Vec::new(),
                 webhook: None,
                 custom_id: Some(line.custom_id.clone()),
+                decided: None,
                 body: plain(line.body.get()),
             };
-            jobs.push(New {
+            let part = sorter.sort(&id, &mut work).await?;
+            let job = New {
                 request: desk.seal(&id, &work.to_bytes())?,
                 id,
                 kind: Kind::Request,
@@ -156,6 +160,11 @@ async fn take_in(desk: &Desk, batch: &Batch) -> Result<(), Stop> {
                 expires_unix_ms: Some(batch.expires),
                 max_attempts,
                 webhook: false,
+                carried_by: None,
+            };
+            jobs.push(match part {
+                Some(part) => part.carry(job),
+                None => job,
             });
             if jobs.len() >= AT_ONCE {
                 desk.kept.queue.submit(&jobs).await?;
@@ -164,6 +173,7 @@ async fn take_in(desk: &Desk, batch: &Batch) -> Result<(), Stop> {
         }
     }
     desk.kept.queue.submit(&jobs).await?;
+    sorter.finish().await?;
     desk.bell.ring_work();
     Ok(())
 }

@@ -69,6 +69,7 @@ impl Desk {
             max_attempts: ATTEMPTS,
             request: self.seal(id, &plain)?,
             webhook: false,
+            carried_by: None,
         };
         if self.kept.queue.submit(&[job]).await.map_err(unkept)?.first() != Some(&Taken::In) {
             let message =
@@ -149,6 +150,7 @@ fn part_of(
         headers: kept.headers.clone(),
         webhook: None,
         custom_id: None,
+        decided: None,
         body: serde_json::to_vec(&unstreamed(request)).map_err(|_| ApiError::internal())?.into(),
     };
     Ok(New {
@@ -163,6 +165,7 @@ fn part_of(
         expires_unix_ms: saga.expires_unix_ms.filter(|_| !undoes),
         max_attempts: desk.gateway.rules().settings.jobs.max_attempts,
         webhook: false,
+        carried_by: None,
     })
 }
 

@@ -69,6 +69,7 @@ impl Desk {
             max_attempts: rules.settings.jobs.max_attempts,
             request,
             webhook: false,
+            carried_by: None,
         };
         if let Err(failure) = self.kept.queue.submit(&[job]).await {
             tracing::error!(error = %failure, "an anomaly cannot be told");

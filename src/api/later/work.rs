@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission;
 use crate::api::caller::Caller;
 use crate::api::speech::Speech;
+use crate::gateway::native::Decided;
 use crate::tenant::Tenant;
 use crate::tenant::access::Access;
 use crate::tenant::key::State;
@@ -26,6 +27,8 @@ pub struct Work {
     pub webhook: Option<String>,
     /// The caller's own name for a line of a batch.
     pub custom_id: Option<String>,
+    /// What was decided about a line that a provider is to answer in a batch of its own.
+    pub decided: Option<Decided>,
     pub body: Bytes,
 }
 
@@ -39,13 +42,16 @@ struct Head {
     webhook: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     custom_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided: Option<Decided>,
 }
 
 impl Work {
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { speech, owner, headers, webhook, custom_id, body } = self.clone();
+        let Self { speech, owner, headers, webhook, custom_id, decided, body } = self.clone();
         // Texts and numbers are always JSON.
-        let head = serde_json::to_vec(&Head { speech, owner, headers, webhook, custom_id }).unwrap_or_default();
+        let head =
+            serde_json::to_vec(&Head { speech, owner, headers, webhook, custom_id, decided }).unwrap_or_default();
         let mut bytes = (head.len() as u32).to_le_bytes().to_vec();
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(&body);
@@ -55,9 +61,10 @@ impl Work {
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let (head, _) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        let Head { speech, owner, headers, webhook, custom_id } = serde_json::from_slice(head).ok()?;
+        let Head { speech, owner, headers, webhook, custom_id, decided } = serde_json::from_slice(head).ok()?;
         let behind = 4 + head.len();
-        Some(Self { speech, owner, headers, webhook, custom_id, body: Bytes::from(bytes).slice(behind..) })
+        let body = Bytes::from(bytes).slice(behind..);
+        Some(Self { speech, owner, headers, webhook, custom_id, decided, body })
     }
 
     pub fn header_map(&self) -> HeaderMap {
@@ -109,29 +116,37 @@ impl Owner {
         }
     }
 
+    /// The caller as it was when the request came in: for what has been done for it since.
+    pub fn as_it_was(&self) -> Caller {
+        let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
+        let tenant = Arc::new(match &self.name {
+            None => Tenant::anonymous(),
+            Some(_) => Tenant {
+                id: self.id.as_str().into(),
+                name: shared(&self.name),
+                team: shared(&self.team),
+                tier: shared(&self.tier),
+                role: self.role,
+                tags: self.tags.as_str().into(),
+                ..Tenant::default()
+            },
+        });
+        Caller { line: admission::Caller(self.line), partition: self.partition.as_str().into(), tenant }
+    }
+
     /// The caller as it is now: what its key may do today counts, not what it might when the request came in. The error is
     /// a sentence: the key was revoked or has expired.
     pub fn caller(&self, access: &Access, now_ms: i64) -> Result<Caller, String> {
-        let shared = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let tenant = match &self.name {
-            None => Arc::new(Tenant::anonymous()),
-            Some(name) => match access.ring().keys().iter().find(|key| key.id == self.id) {
-                Some(key) if key.state(now_ms) == State::Active => Arc::new(key.tenant()),
-                Some(_) => return Err(format!("the key `{name}` was revoked or has expired")),
-                // Of an identity provider: its token was good when the request came in, and holds no more than this.
-                None if self.id.starts_with("jwt:") => Arc::new(Tenant {
-                    id: self.id.as_str().into(),
-                    name: shared(&self.name),
-                    team: shared(&self.team),
-                    tier: shared(&self.tier),
-                    role: self.role,
-                    tags: self.tags.as_str().into(),
-                    ..Tenant::default()
-                }),
-                None => return Err(format!("the key `{name}` is not there any more")),
-            },
-        };
-        Ok(Caller { line: admission::Caller(self.line), partition: self.partition.as_str().into(), tenant })
+        let Some(name) = &self.name else { return Ok(self.as_it_was()) };
+        match access.ring().keys().iter().find(|key| key.id == self.id) {
+            Some(key) if key.state(now_ms) == State::Active => {
+                Ok(Caller { tenant: Arc::new(key.tenant()), ..self.as_it_was() })
+            }
+            Some(_) => Err(format!("the key `{name}` was revoked or has expired")),
+            // Of an identity provider: its token was good when the request came in, and holds no more than this.
+            None if self.id.starts_with("jwt:") => Ok(self.as_it_was()),
+            None => Err(format!("the key `{name}` is not there any more")),
+        }
     }
 }
 
@@ -158,6 +173,7 @@ mod tests {
             headers: kept(&headers),
             webhook: Some("https://example.com/".to_owned()),
             custom_id: None,
+            decided: None,
             body: Bytes::from_static(b"{}"),
         };
         let bytes = work.to_bytes();

@@ -207,7 +207,9 @@ impl<'a> Outbox<'a> {
                 self.publish(up, event).await?;
             }
             let seq = event.seq.unwrap_or(*place);
-            if WAITING.contains(&event.kind) && self.later.len() < MOST_LATER {
+            // What another job carries is nobody's to claim.
+            let is_carried = event.facts.contains_key("carried_by");
+            if WAITING.contains(&event.kind) && !is_carried && self.later.len() < MOST_LATER {
                 let number = if event.kind == Kind::Queued { FIRST } else { seq };
                 let due =
                     ["not_before_unix_ms", "due_unix_ms"].iter().find_map(|name| event.facts.get(*name)?.as_i64());

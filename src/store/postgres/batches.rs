@@ -9,7 +9,7 @@ use super::change::Change;
 use super::jobs::take_in;
 use super::rows::storable;
 use super::{LOOK_UP, Postgres, SUBMIT};
-use crate::batch::{Batch, Batches, Ended, LineError, Status};
+use crate::batch::{Batch, Batches, Ended, LineError, Native, Status};
 use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Kind, Status as JobStatus};
 use crate::ledger::journal::Answer;
@@ -17,7 +17,7 @@ use crate::store::follow_up::of_batch;
 
 const COLUMNS: &str = "id, key, endpoint, input_file, completion_window, status, total, completed, failed, output_file, \
      error_file, errors, metadata, owner, created_unix_ms, expires_unix_ms, started_unix_ms, finalizing_unix_ms, \
-     cancelling_unix_ms, ended_unix_ms, seq";
+     cancelling_unix_ms, ended_unix_ms, seq, native";
 
 impl Batches for Postgres {
     fn create<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
@@ -66,7 +66,7 @@ impl Batches for Postgres {
 async fn create(connection: &mut PgConnection, batch: Batch) -> Result<(), sqlx::Error> {
     let mut change = Change::begin(connection).await?;
     let statement = "INSERT INTO batch (id, key, endpoint, input_file, completion_window, status, metadata, owner, \
-         created_unix_ms, expires_unix_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+         created_unix_ms, expires_unix_ms, native) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     sqlx::query(statement)
         .bind(storable(&batch.id))
         .bind(batch.key.as_deref().map(storable))
@@ -78,6 +78,7 @@ async fn create(connection: &mut PgConnection, batch: Batch) -> Result<(), sqlx:
         .bind(&batch.owner)
         .bind(batch.created)
         .bind(batch.expires)
+        .bind(batch.native.map(Native::as_str))
         .execute(change.connection())
         .await?;
     tell(&mut change, &batch, Happened::BatchCreated, facts([("endpoint", batch.endpoint.clone().into())]));
@@ -148,7 +149,8 @@ async fn cancel(connection: &mut PgConnection, id: String) -> Result<Option<Batc
     }
     // Lines that wait for a retry or a slot end at once; each of them is told by its claim. Locked before their batch, as
     // whoever ends one does; in one order, as another one who cancels does.
-    let statement = "WITH waiting AS (SELECT seq FROM job WHERE part_of = $2 AND status = 'queued' ORDER BY seq FOR UPDATE) \
+    let statement = "WITH waiting AS (SELECT seq FROM job WHERE part_of = $2 AND status = 'queued' \
+         AND carried_by IS NULL ORDER BY seq FOR UPDATE) \
          UPDATE job SET not_before_unix_ms = $1 FROM waiting WHERE job.seq = waiting.seq";
     sqlx::query(statement).bind(now_ms).bind(&id).execute(change.connection()).await?;
     let Some(batch) = locked(&mut change, &id).await? else { return Ok(None) };
@@ -246,6 +248,7 @@ fn batch(row: &PgRow) -> Result<Batch, sqlx::Error> {
     let status: String = row.try_get(5)?;
     let unknown = || sqlx::Error::Decode(format!("unknown status `{status}` of a batch").into());
     let errors: Option<String> = row.try_get(11)?;
+    let native: Option<String> = row.try_get(21)?;
     Ok(Batch {
         id: row.try_get(0)?,
         key: row.try_get(1)?,
@@ -268,6 +271,7 @@ fn batch(row: &PgRow) -> Result<Batch, sqlx::Error> {
         cancelling: row.try_get(18)?,
         ended: row.try_get(19)?,
         seq: row.try_get(20)?,
+        native: native.as_deref().and_then(Native::parse),
     })
 }
 

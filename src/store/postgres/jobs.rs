@@ -22,7 +22,7 @@ use crate::store::follow_up::{Outcome, Wait, delivery, facts_of_new};
 /// Jobs given back or ended because of the time in one claim; bounds how long their rows are locked.
 const OVERDUE_AT_ONCE: i64 = 100;
 
-const COLUMNS: &str = "job.id, job.kind, job.status, job.key, job.part_of, job.place, job.priority, job.attempts, \
+pub(super) const COLUMNS: &str = "job.id, job.kind, job.status, job.key, job.part_of, job.place, job.priority, job.attempts, \
      job.max_attempts, job.created_unix_ms, job.not_before_unix_ms, job.expires_unix_ms, job.ended_unix_ms, \
      job.http_status, job.error, job.webhook, job.seq";
 
@@ -113,11 +113,11 @@ pub async fn take_in(change: &mut Change<'_>, jobs: &[New]) -> Result<Vec<Taken>
     };
     let inserted: Vec<String> = sqlx::query_scalar(
         "INSERT INTO job (id, kind, status, key, part_of, place, priority, max_attempts, created_unix_ms, \
-         not_before_unix_ms, expires_unix_ms, webhook, request) \
+         not_before_unix_ms, expires_unix_ms, webhook, request, carried_by) \
          SELECT id, kind, 'queued', key, part_of, place, priority, max_attempts, $1, coalesce(not_before, $1), expires, \
-         webhook, request FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::smallint[], \
-         $8::bigint[], $9::bigint[], $10::bigint[], $11::boolean[], $12::bytea[]) \
-         AS new (id, kind, key, part_of, place, priority, max_attempts, not_before, expires, webhook, request) \
+         webhook, request, carried_by FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], \
+         $7::smallint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::boolean[], $12::bytea[], $13::text[]) AS new \
+         (id, kind, key, part_of, place, priority, max_attempts, not_before, expires, webhook, request, carried_by) \
          ON CONFLICT (id) DO NOTHING RETURNING id",
     )
     .bind(now_ms)
@@ -132,6 +132,7 @@ pub async fn take_in(change: &mut Change<'_>, jobs: &[New]) -> Result<Vec<Taken>
     .bind(jobs.iter().map(|job| job.expires_unix_ms).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.webhook).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.request.as_slice()).collect::<Vec<_>>())
+    .bind(words(|job| job.carried_by.as_deref()))
     .fetch_all(change.connection())
     .await?;
     let mut inserted: HashSet<String> = inserted.into_iter().collect();
@@ -325,7 +326,7 @@ async fn put_back(change: &mut Change<'_>, job: Job, end: &End, outcome: Outcome
 
 /// Ends a job for good, and does what follows from that: whoever waits for it by a webhook is told, and its batch counts
 /// it. The job's row is locked by the caller; the batch's is locked last, for the shortest time.
-async fn close(change: &mut Change<'_>, job: Job, outcome: Outcome<'_>) -> Result<(), sqlx::Error> {
+pub(super) async fn close(change: &mut Change<'_>, job: Job, outcome: Outcome<'_>) -> Result<(), sqlx::Error> {
     let Some(status) = Status::after(outcome.happened) else { return Ok(()) };
     let now_ms = change.now_ms;
     change.tell(outcome.happened, &job.id, job.key.as_deref(), outcome.facts_at_end(&job));
@@ -449,7 +450,7 @@ pub(super) fn milliseconds(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX).min(100 * 365 * 24 * 3_600_000)
 }
 
-fn job(row: &PgRow) -> Result<Job, sqlx::Error> {
+pub(super) fn job(row: &PgRow) -> Result<Job, sqlx::Error> {
     let word = |at: usize| row.try_get::<String, _>(at);
     let unknown = |what: &str, word: &str| sqlx::Error::Decode(format!("unknown {what} `{word}` of a job").into());
     let count = |at: usize| row.try_get::<i64, _>(at).map(|count| u32::try_from(count).unwrap_or(0));

@@ -24,13 +24,14 @@ WITH author AS (
 INSERT INTO request (batch, writer, id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status,
     error, task, task_confidence, strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens,
     cached_tokens, reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd,
-    first_token_ms, total_ms, reason, attempts, trace_id, guards, decision, position)
+    first_token_ms, total_ms, reason, attempts, trace_id, guards, service_tier, decision,
+    position)
 SELECT fresh.batch, author.id, rows.*
 FROM author, fresh, unnest($4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::boolean[], $12::text[], $13::bigint[], $14::text[], $15::text[], $16::double precision[], $17::text[], $18::text[],
     $19::text[], $20::boolean[], $21::text[], $22::bigint[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bigint[],
     $27::boolean[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::text[], $34::text[],
-    $35::text[], $36::text[], $37::text[]) WITH ORDINALITY AS rows";
+    $35::text[], $36::text[], $37::text[], $38::text[]) WITH ORDINALITY AS rows";
 
 /// A batch, column by column.
 #[derive(Default)]
@@ -68,6 +69,7 @@ pub struct Columns {
     attempts: Vec<String>,
     trace_id: Vec<Option<String>>,
     guards: Vec<Option<String>>,
+    service_tier: Vec<Option<&'static str>>,
     decision: Vec<Option<String>>,
 }
 
@@ -119,6 +121,7 @@ impl Columns {
         self.attempts.push(storable(&attempts(record)));
         self.trace_id.push(record.trace.as_ref().map(|trace| trace.id.to_string()));
         self.guards.push(Some(storable(&record.guards)).filter(|guards| !guards.is_empty()));
+        self.service_tier.push(record.service_tier);
         self.decision.push(record.decision.as_ref().map(|decision| storable(&decision.json())));
     }
 }
@@ -173,6 +176,7 @@ pub async fn save(
         .bind(columns.attempts)
         .bind(columns.trace_id)
         .bind(columns.guards)
+        .bind(columns.service_tier)
         .bind(columns.decision)
         .execute(connection)
         .await?;

@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 
 use super::jobs::{now_ms, submit};
 use super::{Sqlite, events, failure};
-use crate::batch::{Batch, Batches, Ended, LineError, Status};
+use crate::batch::{Batch, Batches, Ended, LineError, Native, Status};
 use crate::events::log::Note;
 use crate::events::{Facts, Kind as Happened, facts};
 use crate::jobs::job::{Kind, Status as JobStatus};
@@ -14,14 +14,14 @@ use crate::store::follow_up::of_batch;
 
 const COLUMNS: &str = "id, key, endpoint, input_file, completion_window, status, total, completed, failed, output_file, \
      error_file, errors, metadata, owner, created_unix_ms, expires_unix_ms, started_unix_ms, finalizing_unix_ms, \
-     cancelling_unix_ms, ended_unix_ms, seq";
+     cancelling_unix_ms, ended_unix_ms, seq, native";
 
 impl Batches for Sqlite {
     fn create<'a>(&'a self, batch: &'a Batch) -> Answer<'a, ()> {
         Box::pin(async move {
             self.transact(async |connection| {
                 let statement = "INSERT INTO batch (id, key, endpoint, input_file, completion_window, status, metadata, \
-                     owner, created_unix_ms, expires_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                     owner, created_unix_ms, expires_unix_ms, native) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
                 sqlx::query(statement)
                     .bind(&batch.id)
                     .bind(&batch.key)
@@ -33,6 +33,7 @@ impl Batches for Sqlite {
                     .bind(&batch.owner)
                     .bind(batch.created)
                     .bind(batch.expires)
+                    .bind(batch.native.map(Native::as_str))
                     .execute(&mut *connection)
                     .await?;
                 let told = facts([("endpoint", batch.endpoint.clone().into())]);
@@ -127,11 +128,10 @@ impl Batches for Sqlite {
                     .execute(&mut *connection)
                     .await?;
                 // Lines that wait for a retry or a slot end at once; each of them is told by its claim.
-                sqlx::query("UPDATE job SET not_before_unix_ms = ? WHERE part_of = ? AND status = 'queued'")
-                    .bind(now_ms)
-                    .bind(id)
-                    .execute(&mut *connection)
-                    .await?;
+                // Those that a part carries are let go by it, once it has heard what was answered.
+                let waiting = "UPDATE job SET not_before_unix_ms = ? \
+                     WHERE part_of = ? AND status = 'queued' AND carried_by IS NULL";
+                sqlx::query(waiting).bind(now_ms).bind(id).execute(&mut *connection).await?;
                 tell(connection, &batch, Happened::BatchCancelling, Facts::new(), now_ms).await?;
                 find(connection, id).await
             })
@@ -236,6 +236,7 @@ fn batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
     let status: String = row.try_get(5)?;
     let unknown = || sqlx::Error::Decode(format!("unknown status `{status}` of a batch").into());
     let errors: Option<String> = row.try_get(11)?;
+    let native: Option<String> = row.try_get(21)?;
     Ok(Batch {
         id: row.try_get(0)?,
         key: row.try_get(1)?,
@@ -258,6 +259,7 @@ fn batch(row: &SqliteRow) -> Result<Batch, sqlx::Error> {
         cancelling: row.try_get(18)?,
         ended: row.try_get(19)?,
         seq: row.try_get(20)?,
+        native: native.as_deref().and_then(Native::parse),
     })
 }
 

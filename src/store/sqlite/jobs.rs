@@ -271,7 +271,7 @@ type Statement<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteAr
 
 /// The columns of jobs that meet a condition, found by an index or by whatever is best. The connection only says for which
 /// database.
-fn select<'q>(_: &mut SqliteConnection, index: &str, condition: &str) -> Statement<'q> {
+pub(super) fn select<'q>(_: &mut SqliteConnection, index: &str, condition: &str) -> Statement<'q> {
     sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM job {index} WHERE {condition}")))
 }
 
@@ -306,7 +306,8 @@ pub(super) async fn submit(connection: &mut SqliteConnection, job: &New, now_ms:
     let (part_of, place) = job.part_of.clone().unzip();
     let not_before = job.not_before_unix_ms.unwrap_or(now_ms);
     let statement = "INSERT INTO job (id, kind, status, key, part_of, place, priority, max_attempts, created_unix_ms, \
-         not_before_unix_ms, expires_unix_ms, webhook, request) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         not_before_unix_ms, expires_unix_ms, webhook, request, carried_by) \
+         VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
          ON CONFLICT (id) DO NOTHING";
     let done = sqlx::query(statement)
         .bind(&job.id)
@@ -321,6 +322,7 @@ pub(super) async fn submit(connection: &mut SqliteConnection, job: &New, now_ms:
         .bind(job.expires_unix_ms)
         .bind(job.webhook)
         .bind(&job.request)
+        .bind(&job.carried_by)
         .execute(&mut *connection)
         .await?;
     if done.rows_affected() == 0 {
@@ -504,7 +506,7 @@ async fn finish(connection: &mut SqliteConnection, job: Job, end: &End, now_ms: 
 
 /// Ends a job for good, and does what follows from that: whoever waits for it by a webhook is told, and its batch counts
 /// it.
-async fn close(
+pub(super) async fn close(
     connection: &mut SqliteConnection,
     job: Job,
     outcome: Outcome<'_>,

@@ -15,7 +15,7 @@ const PER_STATEMENT: usize = 50;
 const INSERT: &str = "INSERT INTO request (id, started_unix_ms, key, team, tier, tags, asked_model, stream, status, http_status, error, task, \
      task_confidence, strategy, provider, model, demo, cache, failovers, prompt_tokens, completion_tokens, cached_tokens, \
      reasoning_tokens, estimated_usage, cost_nano_usd, saved_by_cache_nano_usd, saved_by_routing_nano_usd, first_token_ms, \
-     total_ms, reason, attempts, trace_id, guards, decision) ";
+     total_ms, reason, attempts, trace_id, guards, service_tier, decision) ";
 
 /// Rows of a batch from which summing them with it is worth a few more statements.
 const SUM_AT_ONCE: usize = 256;
@@ -87,6 +87,7 @@ fn bind(values: &mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, r
         .push_bind(attempts(record))
         .push_bind(record.trace.as_ref().map(|trace| trace.id.to_string()))
         .push_bind(Some(record.guards.clone()).filter(|guards| !guards.is_empty()))
+        .push_bind(record.service_tier)
         .push_bind(decision);
 }
 

@@ -65,6 +65,7 @@ pub fn new(id: &str) -> New {
         max_attempts: 2,
         request: id.as_bytes().to_vec(),
         webhook: false,
+        carried_by: None,
     }
 }
 

@@ -98,6 +98,7 @@ async fn every_series_is_one_of_the_table_with_its_labels_and_help() {
     for metric in Metric::ALL {
         let absent = [
             Metric::JobsEnded,
+            Metric::NativeLines,
             Metric::QueueUp,
             Metric::QueueLost,
             Metric::JobsClaimed,

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod balancer;
+pub mod batching;
 pub mod certificate;
 pub mod collector;
 pub mod process;
