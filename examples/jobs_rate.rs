@@ -1,9 +1,9 @@
 //! Measures work that can wait against a running server: how many requests it takes in for later and completes, and how
 //! long an acknowledgement takes at a steady pace.
 //!
-//! `cargo run --release --example jobs_rate -- http://127.0.0.1:4000 [MODEL]`: 5 s of as many submissions as 64 connections
-//! make, then until all have ended; then 10 s of 200 submissions a second, timed one by one. Any model will do whose
-//! provider answers at once, such as that of `instant_upstream`.
+//! `cargo run --release --example jobs_rate -- http://127.0.0.1:4000 [MODEL [steady]]`: 5 s of as many submissions as 64 connections
+//! make, then until all have ended; then 10 s of 200 submissions a second, timed one by one (with `steady` only those). Any
+//! model will do whose provider answers at once, such as that of `instant_upstream`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,34 +25,9 @@ async fn main() {
     let asking =
         Arc::new(Asking { client: reqwest::Client::builder().no_proxy().build().expect("a client"), server, model });
 
-    let (count, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
-    let mut flood = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (asking, count) = (asking.clone(), count.clone());
-        flood.spawn(async move {
-            while began.elapsed() < FLOOD {
-                asking.submit().await;
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+    if arguments.next().as_deref() != Some("steady") {
+        flood(&asking).await;
     }
-    while flood.join_next().await.is_some() {}
-    let (submitted, took) = (count.load(Ordering::Relaxed), began.elapsed());
-    let completed = asking.completed().await;
-    println!(
-        "submissions/s: {:.0} (while {:.0}/s were completed)",
-        submitted as f64 / took.as_secs_f64(),
-        completed as f64 / took.as_secs_f64()
-    );
-
-    let (before, began) = (completed, Instant::now());
-    let mut completed = before;
-    while asking.waiting().await > 0 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        completed = asking.completed().await;
-    }
-    println!("completions/s without submissions: {:.0}", (completed - before) as f64 / began.elapsed().as_secs_f64());
-
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
     let (began, mut steady) = (Instant::now(), JoinSet::new());
     while began.elapsed() < STEADY {
@@ -68,6 +43,37 @@ async fn main() {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
     println!("202 at {PER_SECOND}/s: p50 {:?}, p99 {:?}, worst {:?}", at(0.5), at(0.99), at(1.0));
+}
+
+async fn flood(asking: &Arc<Asking>) {
+    let (count, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let earlier = asking.completed().await;
+    let mut flood = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (asking, count) = (asking.clone(), count.clone());
+        flood.spawn(async move {
+            while began.elapsed() < FLOOD {
+                asking.submit().await;
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    while flood.join_next().await.is_some() {}
+    let (submitted, took) = (count.load(Ordering::Relaxed), began.elapsed());
+    let completed = asking.completed().await - earlier;
+    println!(
+        "submissions/s: {:.0} (while {:.0}/s were completed)",
+        submitted as f64 / took.as_secs_f64(),
+        completed as f64 / took.as_secs_f64()
+    );
+
+    let began = Instant::now();
+    let (before, mut completed) = (completed, completed);
+    while asking.waiting().await > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        completed = asking.completed().await - earlier;
+    }
+    println!("completions/s without submissions: {:.0}", (completed - before) as f64 / began.elapsed().as_secs_f64());
 }
 
 struct Asking {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use super::whole::{ANSWER_NANO_USD, ANSWER_TOKENS, Kind, PROMPT_TOKENS, Seen, WORST_NANO_USD};
+use super::{ANSWER_NANO_USD, ANSWER_TOKENS, Kind, PROMPT_TOKENS, Seen, WORST_NANO_USD};
 use crate::support::Upstream;
 use crate::support::process::Home;
 use crate::support::servers::Postgres;
