@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::batches::{ended, get, line, lines, start, upload};
 use crate::support::batching::{Batching, Fate, batching};
@@ -338,4 +340,104 @@ async fn a_provider_that_is_down_for_a_while_loses_nothing() {
     one.becomes(|mood| (mood.down, mood.ends) = (None, true));
     let batch = ended(&app.url, &id).await;
     assert_eq!((&batch["request_counts"]["completed"], one.made().len(), one.single()), (&json!(3), 1, 0), "{batch}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_told_twice_is_paid_once() {
+    for format in FORMATS {
+        let (app, one) = on(format, "").await;
+        one.becomes(|mood| mood.stutters = true);
+        let batch = ended(&app.url, &start(&app.url, text(3)).await).await;
+        assert_eq!(batch["request_counts"], json!({"total": 3, "completed": 3, "failed": 0}), "{batch}");
+        let usage = app.get("/v1/usage").await;
+        assert_eq!((&usage["total"]["requests"], nano(&usage["total"]["cost_usd"])), (&json!(3), 3 * HALF), "{format}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_too_long_to_be_read_keeps_nobody_else_from_theirs() {
+    for format in FORMATS {
+        let (app, one) = on(format, "").await;
+        one.becomes(|mood| mood.fate = |number| if number == 2 { Fate::AtLength } else { Fate::Answer });
+        let batch = ended(&app.url, &start(&app.url, text(4)).await).await;
+        assert_eq!(batch["request_counts"]["completed"], 4, "{format} {batch}");
+        assert_eq!((one.made().len(), one.single()), (1, 1), "{format}: that line is asked again");
+    }
+}
+
+/// Changes the database of a server that is not running.
+async fn change(home: &Home, sql: &'static str) {
+    let options = SqliteConnectOptions::new().filename(home.database());
+    let mut connection = options.connect().await.expect("open");
+    assert_eq!(connection.execute(sql).await.expect("it is changed").rows_affected(), 1);
+    connection.close().await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_batch_that_took_long_to_make_and_is_not_listed_yet_is_not_made_again() {
+    for format in FORMATS {
+        let one = batching().await;
+        one.becomes(|mood| {
+            mood.slow_to_say = Duration::from_secs(600);
+            mood.unlisted = true;
+        });
+        let home = Home::new(&yaml(format, &one, ""));
+        let process = home.start().await;
+        let id = start(&process.url, text(4)).await;
+        until_made(&one, 1).await;
+        process.kill();
+        // Its lines were on their way for a minute.
+        change(&home, "UPDATE native_part SET submitted_unix_ms = submitted_unix_ms - 60000").await;
+        one.becomes(|mood| mood.slow_to_say = Duration::ZERO);
+        let process = home.start().await;
+        let seen = one.heads().len();
+        until("it is looked for twice", async || one.heads().len() > seen + 1).await;
+        one.becomes(|mood| mood.unlisted = false);
+        let batch = ended(&process.url, &id).await;
+        assert_eq!(batch["request_counts"]["completed"], 4, "{format} {batch}");
+        assert_eq!((one.made().len(), one.single()), (1, 0), "{format}");
+    }
+}
+
+#[tokio::test]
+async fn lines_that_were_sealed_with_another_secret_end() {
+    let one = batching().await;
+    one.becomes(|mood| mood.ends = false);
+    let with = |secret: &str| yaml("openai", &one, &format!("auth: {{ secret: {} }}\n", secret.repeat(40)));
+    let home = Home::new(&with("a"));
+    let process = home.start().await;
+    let id = start(&process.url, text(3)).await;
+    until_made(&one, 1).await;
+    process.kill();
+    std::fs::write(home.config(), with("b")).expect("a file");
+    let process = home.start().await;
+    let batch = ended(&process.url, &id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 3, "completed": 0, "failed": 3}), "{batch}");
+    assert!(one.made()[0].cancelled, "nobody can read what the provider would answer");
+}
+
+#[tokio::test]
+async fn what_is_held_for_a_part_stays_held_while_the_part_cannot_be_saved() {
+    let one = batching().await;
+    one.becomes(|mood| (mood.ends, mood.holds_files) = (false, true));
+    // Nobody looks again, and thereby holds again, within the test.
+    let config = yaml("openai", &one, "budgets: { total: { month: 0.01 } }").replace("poll: 1s", "poll: 1h");
+    let home = Home::new(&config);
+    let process = home.start().await;
+    let text = [line("a", "auto"), line("b", "auto")]
+        .map(|line| line.replace("\"messages\"", "\"max_tokens\":90000,\"messages\""));
+    start(&process.url, text.join("\n")).await;
+    until("the lines are on their way", async || !one.heads().is_empty()).await;
+    // Every two seconds holds of parts are looked through; the part's next phase is saved after two such looks.
+    let options = SqliteConnectOptions::new().filename(home.database());
+    let mut writer = options.connect().await.expect("open");
+    writer.execute("BEGIN IMMEDIATE").await.expect("the lock");
+    one.becomes(|mood| mood.holds_files = false);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    writer.execute("ROLLBACK").await.expect("unlocked");
+    writer.close().await.expect("closed");
+    until_made(&one, 1).await;
+    let big = json!({"model": "auto", "max_tokens": 60_000, "messages": [{"role": "user", "content": "hi"}]});
+    let (status, body) = process.chat("big", &big).await;
+    assert_eq!((status, &body["error"]["code"]), (429, &json!("insufficient_quota")), "{body}");
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use http::HeaderValue;
 use metrics::counter;
 
@@ -44,8 +44,8 @@ use crate::telemetry::metric::Metric;
 const SHORT: Duration = Duration::from_secs(60);
 /// Of an answer that is no file.
 const LARGEST_ANSWER: usize = 4 << 20;
-/// How long a batch may stay unlisted that was made: so long nobody makes another one.
-const LISTED_WITHIN_MS: i64 = 30_000;
+/// How long a batch may stay unlisted that was made: from the first look on, so long nobody makes another one.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
 /// A provider that has not taken the lines by then does not get them: a share of the batch's time.
 const GIVE_UP_AFTER: i64 = 4;
 /// How long an ended batch is waited for that its provider does not end.
@@ -56,13 +56,37 @@ const SOON_MS: i64 = 1_000;
 /// What is held for parts, and who holds it.
 pub struct Holds {
     of_parts: DashMap<String, Hold>,
+    /// Parts with which a worker here goes on. What is held for them may not be noted in the store yet.
+    in_hands: DashSet<String>,
+    /// Since when a part's batch is looked for that may have been made.
+    looked_for: DashMap<String, Instant>,
     /// This server among all.
     holder: String,
 }
 
 impl Default for Holds {
     fn default() -> Self {
-        Self { of_parts: DashMap::new(), holder: uuid::Uuid::new_v4().simple().to_string() }
+        let holder = uuid::Uuid::new_v4().simple().to_string();
+        Self { of_parts: DashMap::new(), in_hands: DashSet::new(), looked_for: DashMap::new(), holder }
+    }
+}
+
+/// As long as this is there, nobody else gives back what is held for a part.
+struct InHands<'h> {
+    all: &'h DashSet<String>,
+    id: String,
+}
+
+impl<'h> InHands<'h> {
+    fn take(holds: &'h Holds, id: &str) -> Self {
+        holds.in_hands.insert(id.to_owned());
+        Self { all: &holds.in_hands, id: id.to_owned() }
+    }
+}
+
+impl Drop for InHands<'_> {
+    fn drop(&mut self) {
+        self.all.remove(&self.id);
     }
 }
 
@@ -87,7 +111,11 @@ impl Desk {
 
     /// Gives back what is held for parts that have ended, or that another server goes on with.
     pub async fn let_stale_holds_go(&self) {
-        if self.holds.of_parts.is_empty() {
+        let is_idle = |id: &str| !self.holds.in_hands.contains(id);
+        let all = self.holds.of_parts.iter().map(|held| held.key().clone());
+        // Before the store is asked: what is held from now on is not in its answer.
+        let held: Vec<String> = all.filter(|id| is_idle(id)).collect();
+        if held.is_empty() {
             return;
         }
         let Ok(open) = self.kept.parts.open().await else { return };
@@ -95,8 +123,7 @@ impl Desk {
             let part = open.iter().find(|part| part.id == id);
             part.is_some_and(|part| part.phase.is_committed() && part.holder.as_ref() == Some(&self.holds.holder))
         };
-        let held: Vec<String> = self.holds.of_parts.iter().map(|held| held.key().clone()).collect();
-        for id in held.into_iter().filter(|id| !is_ours(id)) {
+        for id in held.into_iter().filter(|id| is_idle(id) && !is_ours(id)) {
             self.let_hold_go(&id);
         }
     }
@@ -116,6 +143,7 @@ impl Desk {
 
 /// Goes on with a part.
 pub(super) async fn carry(desk: &Desk, claimed: &Claimed) -> End {
+    let _in_hands = InHands::take(&desk.holds, &claimed.job.id);
     let part = match desk.kept.parts.find(&claimed.job.id).await {
         Ok(Some(part)) => part,
         Ok(None) => return failed("no_part", "the part is not there any more"),
@@ -157,7 +185,8 @@ struct Carrier<'d> {
     batch: Batch,
     /// As they are now; why they may do nothing any more.
     caller: Result<Caller, String>,
-    owner: Owner,
+    /// `None`: it was sealed with another secret, as its lines were.
+    owner: Option<Owner>,
     /// `None`: the configuration does not have it any more.
     target: Option<(Arc<Target>, Protocol)>,
     /// This claim began when answers were being read.
@@ -169,9 +198,10 @@ impl<'d> Carrier<'d> {
         let found = desk.kept.batches.find(&part.batch).await?;
         let batch = found.ok_or_else(|| StoreFailure(format!("the batch `{}` is not there any more", part.batch)))?;
         let owner = desk.open(&batch.id, &batch.owner).and_then(|owner| serde_json::from_slice::<Owner>(&owner).ok());
-        let owner = owner
-            .ok_or_else(|| StoreFailure("the batch's owner cannot be opened: the secret has changed".to_owned()))?;
-        let caller = owner.caller(&desk.access, now_ms());
+        let caller = match &owner {
+            Some(owner) => owner.caller(&desk.access, now_ms()),
+            None => Err("the batch's owner cannot be opened: the secret has changed".to_owned()),
+        };
         let rules = desk.gateway.rules();
         let is_it = |target: &&Arc<Target>| {
             *target.provider.name == *part.provider
@@ -222,12 +252,15 @@ impl<'d> Carrier<'d> {
 
     /// Whose budgets pay.
     fn payer(&self) -> Caller {
-        self.caller.clone().unwrap_or_else(|_| self.owner.as_it_was())
+        self.caller.clone().unwrap_or_else(|_| self.owner.clone().unwrap_or_default().as_it_was())
     }
 
     /// Holds what may have been spent already and is not in the ledger.
     async fn secure(&mut self) -> Result<(), Stop> {
-        if !self.part.phase.is_committed() || self.desk.holds.of_parts.contains_key(&self.part.id) {
+        let holds = &self.desk.holds;
+        // One that another server has taken over meanwhile is about to be given back here.
+        let is_held = self.part.holder.as_ref() == Some(&holds.holder) && holds.of_parts.contains_key(&self.part.id);
+        if !self.part.phase.is_committed() || is_held {
             return Ok(());
         }
         let Some((target, _)) = self.target.clone() else { return Ok(()) };
@@ -256,6 +289,9 @@ impl<'d> Carrier<'d> {
     }
 
     async fn go_on(&mut self) -> Result<(), Stop> {
+        if self.owner.is_none() && self.part.phase != Phase::Ended {
+            return self.abandon().await;
+        }
         loop {
             if self.part.phase.is_committed() && !self.has_patience() {
                 tracing::error!(
@@ -272,6 +308,19 @@ impl<'d> Carrier<'d> {
                 Phase::Ended => return Ok(()),
             }
         }
+    }
+
+    /// No line can be opened, nor could its answer be written down: they end as every line does that cannot be opened.
+    async fn abandon(&mut self) -> Result<(), Stop> {
+        if let (Some((target, protocol)), Some(id)) = (self.target.clone(), &self.part.remote_batch) {
+            let is_cancelled = self.ask(protocol.cancel(&target, id), &target).await.is_ok();
+            tracing::error!(
+                part = self.part.id,
+                is_cancelled,
+                "a provider answers lines that nobody can open any more"
+            );
+        }
+        self.let_go("unreadable: the secret has changed").await
     }
 
     /// Looks how far the provider is.
@@ -351,6 +400,7 @@ impl<'d> Carrier<'d> {
         self.part.ended = Some(now_ms());
         self.save().await?;
         self.desk.let_hold_go(&self.part.id);
+        self.desk.holds.looked_for.remove(&self.part.id);
         self.desk.bell.ring_work();
         let found = self.desk.kept.parts.find(&self.part.id).await?;
         let spent = found.filter(|_| self.part.worst.is_some()).map(|part| part.spent as f64 / 1e9);

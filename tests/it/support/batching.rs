@@ -20,6 +20,8 @@ use tokio::sync::Notify;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fate {
     Answer,
+    /// It is answered at greater length than anybody reads.
+    AtLength,
     /// It is refused with this status.
     Status(u16),
     /// The batch ends before its turn.
@@ -37,6 +39,12 @@ pub struct Mood {
     pub fails: bool,
     /// A batch is made at once, and the answer to that comes so much later.
     pub slow_to_say: Duration,
+    /// Batches stand in no list yet.
+    pub unlisted: bool,
+    /// A file is acknowledged when this is no longer true.
+    pub holds_files: bool,
+    /// Every line of the results comes twice.
+    pub stutters: bool,
     /// Lines of results after which nothing comes any more.
     pub stops_after: Option<usize>,
     /// By the number of the line, from 0.
@@ -52,6 +60,9 @@ impl Default for Mood {
             refuses: None,
             fails: false,
             slow_to_say: Duration::ZERO,
+            unlisted: false,
+            holds_files: false,
+            stutters: false,
             stops_after: None,
             fate: |_| Fate::Answer,
             down: None,
@@ -202,6 +213,9 @@ async fn upload(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -
     assert!(text.contains("name=\"purpose\"\r\n\r\nbatch\r\n"), "{text}");
     let content = text.split_once("filename=").expect("a file").1.split_once("\r\n\r\n").expect("its content").1;
     let content = content.rsplit_once(&format!("\r\n--{boundary}--")).expect("its end").0;
+    while shared.kept().mood.holds_files {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let mut kept = shared.kept();
     kept.numbers += 1;
     let id = format!("file-{}", kept.numbers);
@@ -295,7 +309,8 @@ fn page(shared: &Shared, headers: &HeaderMap, show: fn(&Made, &Mood) -> Value) -
         return refused;
     }
     let kept = shared.kept();
-    let data: Vec<Value> = kept.made.iter().rev().map(|made| show(made, &kept.mood)).collect();
+    let listed = kept.made.iter().rev().filter(|_| !kept.mood.unlisted);
+    let data: Vec<Value> = listed.map(|made| show(made, &kept.mood)).collect();
     Json(json!({"object": "list", "data": data, "has_more": false})).into_response()
 }
 
@@ -352,6 +367,7 @@ async fn content(State(shared): State<Shared>, headers: HeaderMap, Path(id): Pat
         let answer = |status: u16, body: Value| json!({"status_code": status, "request_id": "r", "body": body});
         let (response, error) = match fate {
             Fate::Answer => (answer(200, completion(request)), Value::Null),
+            Fate::AtLength => (answer(200, json!({"choices": [at_length()]})), Value::Null),
             Fate::Status(status) => {
                 (answer(status, json!({"error": {"message": format!("scripted {status}")}})), Value::Null)
             }
@@ -365,6 +381,7 @@ async fn results(State(shared): State<Shared>, headers: HeaderMap, Path(id): Pat
     told(&shared, &headers, &id, |id, request, fate| {
         let result = match fate {
             Fate::Answer => json!({"type": "succeeded", "message": said(request)}),
+            Fate::AtLength => json!({"type": "succeeded", "message": {"content": [at_length()]}}),
             Fate::Status(status) => {
                 let kind = if status == 400 { "invalid_request_error" } else { "api_error" };
                 let error = json!({"type": "error", "error": {"type": kind, "message": format!("scripted {status}")}});
@@ -374,6 +391,11 @@ async fn results(State(shared): State<Shared>, headers: HeaderMap, Path(id): Pat
         };
         json!({"custom_id": id, "result": result})
     })
+}
+
+/// More than 32 MiB.
+fn at_length() -> String {
+    "at length ".repeat(4 << 20)
 }
 
 /// The results, the last line first: nobody may count on their order.
@@ -386,7 +408,9 @@ fn told(shared: &Shared, headers: &HeaderMap, id: &str, show: fn(&str, &Value, F
     let lines = made.lines.iter().enumerate().rev();
     let lines = lines.map(|(number, (id, request))| format!("{}\n", show(id, request, (kept.mood.fate)(number))));
     let all = made.lines.len();
-    let pieces: Vec<String> = lines.take(kept.mood.stops_after.unwrap_or(all)).collect();
+    let times = if kept.mood.stutters { 2 } else { 1 };
+    let lines = lines.flat_map(|line| std::iter::repeat_n(line, times));
+    let pieces: Vec<String> = lines.take(kept.mood.stops_after.unwrap_or(times * all)).collect();
     let ends = kept.mood.stops_after.is_none_or(|after| after >= all);
     let body = stream::unfold((pieces.into_iter(), ends), async |(mut pieces, ends)| match pieces.next() {
         Some(piece) => Some((Ok::<_, std::io::Error>(piece), (pieces, ends))),

@@ -3,6 +3,7 @@
 //! First the rows are in the ledger, then the lines end: a server that ends in between finds the rows when it reads the
 //! answers once more, and writes none twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,13 +97,22 @@ impl Carrier<'_> {
         incoming.unbounded();
         let mut splitter = Splitter::default();
         let mut page = Vec::with_capacity(AT_ONCE);
+        // The rest of a line that is too long to be read: it is asked again, and the others have their answers.
+        let mut is_skipping = false;
         loop {
-            let piece = next(&mut incoming).await.map_err(|failure| unread(&failure))?;
+            let mut piece = next(&mut incoming).await.map_err(|failure| unread(&failure))?;
             let is_last = piece.is_none();
+            if let Some(bytes) = piece.as_mut().filter(|_| is_skipping) {
+                let end = bytes.iter().position(|byte| *byte == b'\n');
+                is_skipping = end.is_none();
+                let _ = bytes.split_to(end.unwrap_or(bytes.len()));
+            }
             let lines = match piece {
-                Some(piece) => {
-                    splitter.push(&piece).map_err(|_| later(self.pause_ms(), "unread: a line is too long"))?
-                }
+                Some(piece) => splitter.push(&piece).unwrap_or_else(|error| {
+                    tracing::warn!(part = self.part.id, error = error.message, "a provider's answer is not read");
+                    (splitter, is_skipping) = (Splitter::default(), true);
+                    Vec::new()
+                }),
                 None => splitter.finish(),
             };
             for (_, line) in lines {
@@ -128,6 +138,8 @@ impl Carrier<'_> {
     async fn settle(&self, target: &Arc<Target>, page: Vec<(i64, Said)>, tally: &mut Tally) -> Result<(), Stop> {
         let mut ends: Vec<(String, End)> = Vec::with_capacity(page.len());
         let mut spent = Spent::default();
+        // An answer that is told twice is one: until the page has ended, its line does not know of the first.
+        let mut answered = HashSet::with_capacity(page.len());
         for (place, said) in page {
             let answer = match said {
                 Said::Answer(answer) => Ok(*answer),
@@ -135,6 +147,9 @@ impl Carrier<'_> {
                 Said::Failure(failure) if failure.kind.verdict().callers_fault => Err(failure),
                 Said::Failure(_) | Said::Nothing => continue,
             };
+            if !answered.insert(place) {
+                continue;
+            }
             let Some(line) = self.desk.kept.parts.line(&self.part.id, place).await? else { continue };
             // Only who goes on after somebody else can meet rows, or lines that were ended by their callers.
             let looks = self.resumes_collecting || line.has_ended;

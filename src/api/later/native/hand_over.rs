@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use bytes::BytesMut;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::{Carrier, GIVE_UP_AFTER, LISTED_WITHIN_MS, SHORT, SOON_MS, Stop, heard, is_refusal, later, now_ms};
+use super::{Carrier, GIVE_UP_AFTER, LISTED_WITHIN, SHORT, SOON_MS, Stop, heard, is_refusal, later, now_ms};
 use crate::batch::native::{Carried, Phase};
 use crate::catalog::Target;
 use crate::events::{Kind as Happened, facts};
@@ -226,17 +226,24 @@ impl Carrier<'_> {
         if let Some(found) = self.ours(protocol, listed).await? {
             return self.made(found).await;
         }
-        let since_ms = now_ms() - self.part.submitted.unwrap_or_default();
-        if since_ms < LISTED_WITHIN_MS {
+        // Not since it was about to be made: until it was, hours may have passed.
+        let first_look = *self.desk.holds.looked_for.entry(self.part.id.clone()).or_insert_with(Instant::now);
+        if first_look.elapsed() < LISTED_WITHIN {
             return Err(later(SOON_MS * 5, "looking: the provider may have made the batch"));
         }
         if self.is_over() {
             self.delete_remote(&target, protocol).await;
             return self.let_go("ended: the batch was over before the provider made it").await;
         }
-        let load = self.measure(&target, protocol).await?;
-        if load.lines == 0 {
+        // A file that was sent is as it is.
+        let load = if protocol.is_one_step() { self.measure(&target, protocol).await? } else { Load::default() };
+        if protocol.is_one_step() && load.lines == 0 {
             return self.let_go("nothing: no line can be sent any more").await;
+        }
+        if protocol.is_one_step() && load.lines != self.part.sent {
+            // By this it is known again.
+            self.part.sent = load.lines;
+            self.save().await?;
         }
         self.create(&target, protocol, load).await
     }
@@ -275,12 +282,16 @@ impl Carrier<'_> {
                 self.let_go(&format!("refused: the provider does not take it ({kind})")).await
             }
             // It may have been made: next time it is looked for.
-            Err(failure) => Err(later(SOON_MS, format!("unsure: {}", failure.kind.as_str()))),
+            Err(failure) => {
+                self.desk.holds.looked_for.remove(&self.part.id);
+                Err(later(SOON_MS, format!("unsure: {}", failure.kind.as_str())))
+            }
         }
     }
 
     /// The provider has the batch.
     async fn made(&mut self, id: String) -> Result<(), Stop> {
+        self.desk.holds.looked_for.remove(&self.part.id);
         self.part.remote_batch = Some(id);
         self.part.phase = Phase::Waiting;
         self.save().await?;
