@@ -27,8 +27,8 @@ pub struct Opened {
 pub struct Settled {
     pub id: String,
     pub began_unix_ms: i64,
-    /// Billionths of a dollar.
-    pub cost: i64,
+    /// Billionths of a dollar. `None`: whoever answered has no known price.
+    pub cost: Option<i64>,
     /// What follows is missing in older logs.
     #[serde(flatten)]
     pub used: Used,
@@ -52,7 +52,7 @@ pub struct Used {
 impl Settled {
     /// Nothing that a report would count.
     pub fn is_nothing(&self) -> bool {
-        self.cost == 0 && self.used.prompt_tokens == 0 && self.used.completion_tokens == 0
+        self.cost.unwrap_or(0) == 0 && self.used.prompt_tokens == 0 && self.used.completion_tokens == 0
     }
 }
 

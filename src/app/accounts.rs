@@ -111,7 +111,7 @@ pub async fn adopt_orphans(gateway: &Gateway, database: &Path) -> anyhow::Result
                 (record.prompt_tokens, record.completion_tokens) = (used.prompt_tokens, used.completion_tokens);
                 (record.cached_tokens, record.reasoning_tokens) = (used.cached_tokens, used.reasoning_tokens);
                 record.estimated_usage = used.estimated;
-                record.cost = Some(NanoUsd(cost));
+                record.cost = cost.map(NanoUsd);
                 record.reason = "the router was stopped before this row was saved".to_owned();
             }
             None => {

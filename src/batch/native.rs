@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::jobs::job::{End, New};
+use crate::jobs::job::{End, Hold as JobHold, New};
 use crate::ledger::journal::Answer;
 use crate::units::Span;
 
@@ -182,8 +182,10 @@ pub trait Parts: Send + Sync {
     /// Those that have not ended.
     fn open(&self) -> Answer<'_, Vec<Part>>;
 
-    /// Notes everything that may change of a part, but for `spent` and `used`.
-    fn save<'a>(&'a self, part: &'a Part) -> Answer<'a, ()>;
+    /// Notes everything that may change of a part, but for `spent` and `used`. With a hold of the part's job only while that
+    /// is good: a server whose lease was lost does not undo what its successor notes. False: it is not, and nothing was
+    /// noted.
+    fn save<'a>(&'a self, part: &'a Part, hold: Option<&'a JobHold>) -> Answer<'a, bool>;
 
     /// Lines that wait for the part, in their order, behind a place.
     fn carried<'a>(&'a self, part: &'a str, behind: i64, most: usize) -> Answer<'a, Vec<Carried>>;

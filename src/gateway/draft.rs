@@ -372,7 +372,7 @@ fn settled(record: &Record) -> Settled {
     Settled {
         id: record.id.to_string(),
         began_unix_ms: record.started_unix_ms,
-        cost: record.cost.map_or(0, |cost| cost.0),
+        cost: record.cost.map(|cost| cost.0),
         // What was not bought is no use of anything.
         used: if record.cache.is_bought() { used } else { Used::default() },
         provider: record.provider.to_string(),

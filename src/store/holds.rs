@@ -197,7 +197,7 @@ mod tests {
 
     fn end(id: usize) -> Settled {
         let used = Used { prompt_tokens: 10, completion_tokens: 3, ..Used::default() };
-        Settled { id: format!("req_{id}"), began_unix_ms: id as i64, cost: 5, used, ..Settled::default() }
+        Settled { id: format!("req_{id}"), began_unix_ms: id as i64, cost: Some(5), used, ..Settled::default() }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::events::log::Note;
 use crate::events::{Facts, Kind as Happened, facts};
 use crate::gateway::native::{NotHeldForPart, Told, Unfit};
 use crate::gateway::snapshot::Snapshot;
-use crate::jobs::job::{Claimed, End};
+use crate::jobs::job::{Claimed, End, Hold as JobHold};
 use crate::ledger::journal::Failure as StoreFailure;
 use crate::ledger::record::Arrival;
 use crate::money::Discount;
@@ -100,7 +100,7 @@ impl Desk {
         for part in open.into_iter().filter(|part| part.phase.is_committed()) {
             let id = part.id.clone();
             let held = async {
-                let mut carrier = Carrier::of(self, part).await?;
+                let mut carrier = Carrier::of(self, part, None).await?;
                 carrier.secure().await
             };
             if held.await.is_err() {
@@ -150,7 +150,7 @@ pub(super) async fn carry(desk: &Desk, claimed: &Claimed) -> End {
         Err(failure) => return store_failed(&failure),
     };
     let went_on = async {
-        let mut carrier = Carrier::of(desk, part).await?;
+        let mut carrier = Carrier::of(desk, part, Some(&claimed.hold)).await?;
         carrier.secure().await?;
         carrier.go_on().await
     };
@@ -181,6 +181,8 @@ fn later(after_ms: i64, reason: impl Into<String>) -> Stop {
 struct Carrier<'d> {
     desk: &'d Desk,
     rules: Arc<Snapshot>,
+    /// The right to the part's job; `None` where only its money is held.
+    claim: Option<&'d JobHold>,
     part: Part,
     batch: Batch,
     /// As they are now; why they may do nothing any more.
@@ -194,7 +196,7 @@ struct Carrier<'d> {
 }
 
 impl<'d> Carrier<'d> {
-    async fn of(desk: &'d Desk, part: Part) -> Result<Self, Stop> {
+    async fn of(desk: &'d Desk, part: Part, claim: Option<&'d JobHold>) -> Result<Self, Stop> {
         let found = desk.kept.batches.find(&part.batch).await?;
         let batch = found.ok_or_else(|| StoreFailure(format!("the batch `{}` is not there any more", part.batch)))?;
         let owner = desk.open(&batch.id, &batch.owner).and_then(|owner| serde_json::from_slice::<Owner>(&owner).ok());
@@ -211,7 +213,7 @@ impl<'d> Carrier<'d> {
         let target = rules.index.targets().iter().find(is_it).cloned();
         let target = target.and_then(|target| Protocol::of(target.provider.format).map(|protocol| (target, protocol)));
         let resumes_collecting = part.phase == Phase::Collecting;
-        Ok(Self { desk, rules, part, batch, caller, owner, target, resumes_collecting })
+        Ok(Self { desk, rules, claim, part, batch, caller, owner, target, resumes_collecting })
     }
 
     /// Nobody waits for more answers.
@@ -233,7 +235,11 @@ impl<'d> Carrier<'d> {
     }
 
     async fn save(&self) -> Result<(), Stop> {
-        Ok(self.desk.kept.parts.save(&self.part).await?)
+        match self.desk.kept.parts.save(&self.part, self.claim).await? {
+            true => Ok(()),
+            // What is said of the end of this claim is void, too.
+            false => Err(later(0, "lost: another server has taken the part over")),
+        }
     }
 
     async fn note(&self, kind: Happened, told: Facts) -> Result<(), Stop> {

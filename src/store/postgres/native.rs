@@ -9,7 +9,7 @@ use super::jobs::{COLUMNS as JOB_COLUMNS, close, job};
 use super::rows::storable;
 use super::{LOOK_UP, Postgres, WORK};
 use crate::batch::native::{CARRIED_UNTIL_MS, Carried, Part, Parts, Phase, Spent};
-use crate::jobs::job::End;
+use crate::jobs::job::{End, Hold as JobHold};
 use crate::ledger::journal::Answer;
 use crate::store::follow_up::Outcome;
 
@@ -43,9 +43,9 @@ impl Parts for Postgres {
         })
     }
 
-    fn save<'a>(&'a self, part: &'a Part) -> Answer<'a, ()> {
-        let part = part.clone();
-        Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(save(connection, part))).await })
+    fn save<'a>(&'a self, part: &'a Part, hold: Option<&'a JobHold>) -> Answer<'a, bool> {
+        let (part, hold) = (part.clone(), hold.cloned());
+        Box::pin(async move { self.run(LOOK_UP, |connection| Box::pin(save(connection, part, hold))).await })
     }
 
     fn carried<'a>(&'a self, part: &'a str, behind: i64, most: usize) -> Answer<'a, Vec<Carried>> {
@@ -115,10 +115,11 @@ async fn parts(
     query.fetch_all(connection).await?.iter().map(part).collect()
 }
 
-async fn save(connection: &mut PgConnection, part: Part) -> Result<(), sqlx::Error> {
+async fn save(connection: &mut PgConnection, part: Part, hold: Option<JobHold>) -> Result<bool, sqlx::Error> {
     let update = "UPDATE native_part SET phase = $1, remote_file = $2, remote_batch = $3, sent = $4, worst_nano_usd = $5, \
-         tokens = $6, holder = $7, submitted_unix_ms = $8, ended_unix_ms = $9 WHERE id = $10";
-    sqlx::query(update)
+         tokens = $6, holder = $7, submitted_unix_ms = $8, ended_unix_ms = $9 WHERE id = $10 AND \
+         ($11::bigint IS NULL OR EXISTS (SELECT FROM job WHERE id = $12 AND status = 'running' AND fence = $11))";
+    let saved = sqlx::query(update)
         .bind(part.phase.as_str())
         .bind(part.remote_file.as_deref().map(storable))
         .bind(part.remote_batch.as_deref().map(storable))
@@ -129,9 +130,11 @@ async fn save(connection: &mut PgConnection, part: Part) -> Result<(), sqlx::Err
         .bind(part.submitted)
         .bind(part.ended)
         .bind(storable(&part.id))
+        .bind(hold.as_ref().map(|hold| hold.fence))
+        .bind(hold.as_ref().map(|hold| storable(&hold.id)))
         .execute(connection)
         .await?;
-    Ok(())
+    Ok(saved.rows_affected() == 1)
 }
 
 async fn waiting(

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row as _, SqliteConnection};
 use super::jobs::{close, job, now_ms, select};
 use super::{Sqlite, failure};
 use crate::batch::native::{CARRIED_UNTIL_MS, Carried, Part, Parts, Phase, Spent};
-use crate::jobs::job::End;
+use crate::jobs::job::{End, Hold as JobHold};
 use crate::ledger::journal::Answer;
 use crate::store::follow_up::Outcome;
 
@@ -54,11 +54,12 @@ impl Parts for Sqlite {
         Box::pin(self.parts("ended_unix_ms IS NULL", None))
     }
 
-    fn save<'a>(&'a self, part: &'a Part) -> Answer<'a, ()> {
+    fn save<'a>(&'a self, part: &'a Part, hold: Option<&'a JobHold>) -> Answer<'a, bool> {
         Box::pin(async move {
             let statement = async |connection: &mut SqliteConnection| {
-                let update = "UPDATE native_part SET phase = ?, remote_file = ?, remote_batch = ?, sent = ?, \
-                     worst_nano_usd = ?, tokens = ?, holder = ?, submitted_unix_ms = ?, ended_unix_ms = ? WHERE id = ?";
+                let update = "UPDATE native_part SET phase = ?1, remote_file = ?2, remote_batch = ?3, sent = ?4, \
+                     worst_nano_usd = ?5, tokens = ?6, holder = ?7, submitted_unix_ms = ?8, ended_unix_ms = ?9 \
+                     WHERE id = ?10 AND (?11 IS NULL OR EXISTS (SELECT 1 FROM job WHERE id = ?12 AND status = 'running' AND fence = ?11))";
                 sqlx::query(update)
                     .bind(part.phase.as_str())
                     .bind(&part.remote_file)
@@ -70,11 +71,12 @@ impl Parts for Sqlite {
                     .bind(part.submitted)
                     .bind(part.ended)
                     .bind(&part.id)
+                    .bind(hold.map(|hold| hold.fence))
+                    .bind(hold.map(|hold| &hold.id))
                     .execute(connection)
                     .await
             };
-            self.write(statement).await?;
-            Ok(())
+            Ok(self.write(statement).await?.rows_affected() == 1)
         })
     }
 

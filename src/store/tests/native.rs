@@ -1,13 +1,14 @@
 //! Lines that providers answer in batches of their own: carried by their part, ended by it or let go, and never twice.
 
 use super::jobs::{LEASE, done, new};
-use super::{Kit, NOW, on_every_store};
+use super::{Duration, Kit, NOW, on_every_store};
 use crate::batch::native::{Part, Phase, Spent};
 use crate::batch::{Batch, Native, Status};
 use crate::events::Kind as Happened;
 use crate::jobs::job::{End, Kind, New, Status as JobStatus};
 
 on_every_store! {
+    who_has_lost_a_parts_job_notes_nothing_of_the_part,
     a_part_is_kept_as_it_was_said_and_its_account_grows_with_its_lines,
     lines_that_a_part_carries_are_nobodys_until_it_lets_them_go,
     lines_end_once_with_their_events_and_are_counted_by_their_batch,
@@ -67,10 +68,10 @@ async fn a_part_is_kept_as_it_was_said_and_its_account_grows_with_its_lines(kit:
         submitted: Some(NOW + 1),
         ..part()
     };
-    kit.store.parts().save(&later).await.expect("saved");
+    kit.store.parts().save(&later, None).await.expect("saved");
     assert_eq!(kit.end_lines(&[("batch_a.1", done())], 7).await, 1);
     // Who saves what it read before takes nothing from the account.
-    kit.store.parts().save(&later).await.expect("saved");
+    kit.store.parts().save(&later, None).await.expect("saved");
     let known = Part { spent: 7, used: 3, ..later };
     assert_eq!(kit.found().await, known);
     let one = std::slice::from_ref(&known);
@@ -78,11 +79,22 @@ async fn a_part_is_kept_as_it_was_said_and_its_account_grows_with_its_lines(kit:
     assert_eq!(kit.store.parts().of_batch("batch_a").await.expect("parts"), one);
     assert_eq!(kit.store.batches().find("batch_a").await.expect("an answer").expect("it").native, Some(Native::Wanted));
     let ended = Part { phase: Phase::Ended, ended: Some(NOW + 2), worst: None, ..known };
-    kit.store.parts().save(&ended).await.expect("saved");
+    kit.store.parts().save(&ended, None).await.expect("saved");
     assert_eq!(kit.found().await, ended);
     assert_eq!(kit.store.parts().open().await.expect("parts"), []);
     assert_eq!(kit.store.parts().forget_ended_before(NOW + 2).await.expect("done"), 0);
     assert_eq!(kit.store.parts().forget_ended_before(NOW + 3).await.expect("done"), 1);
+}
+
+async fn who_has_lost_a_parts_job_notes_nothing_of_the_part(kit: Kit) {
+    kit.carried(1).await;
+    kit.submit(&[New { max_attempts: 5, ..new(PART) }]).await;
+    let lost = kit.claim(1, Duration::ZERO).await.remove(0).hold;
+    let held = kit.claim(1, LEASE).await.remove(0).hold;
+    let save = async |phase, hold| kit.store.parts().save(&Part { phase, ..part() }, hold).await.expect("an answer");
+    assert!(save(Phase::Ready, Some(&held)).await && !save(Phase::Ended, Some(&lost)).await);
+    assert_eq!(kit.found().await.phase, Phase::Ready);
+    assert!(save(Phase::Waiting, None).await, "who decides about a part before it has a job");
 }
 
 async fn lines_that_a_part_carries_are_nobodys_until_it_lets_them_go(kit: Kit) {

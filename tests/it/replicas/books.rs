@@ -28,7 +28,7 @@ impl Left {
             for (what, hold) in line.as_object().expect("an object") {
                 let id = hold["id"].as_str().expect("an id").to_owned();
                 let begun = (id, hold["began_unix_ms"].as_i64().expect("a time"));
-                left.holds.insert(begun, (what == "settled").then(|| hold["cost"].as_i64().expect("a cost")));
+                left.holds.insert(begun, (what == "settled").then(|| hold["cost"].as_i64().unwrap_or(0)));
             }
         }
         left

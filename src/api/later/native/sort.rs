@@ -107,7 +107,7 @@ impl<'d> Sorter<'d> {
                 } else {
                     part.phase = Phase::Ready;
                 }
-                parts.save(&part).await?;
+                parts.save(&part, None).await?;
             }
             // A part that is further has its job; said twice, it is there once.
             if part.phase == Phase::Ready {
