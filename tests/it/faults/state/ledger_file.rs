@@ -8,6 +8,7 @@ use super::{ONE, home};
 use crate::support::app::ask;
 use crate::support::process::{Home, Process, until};
 use crate::support::upstream;
+use crate::support::upstream::status;
 
 /// How long another process holds the lock. Longer than SQLite is asked to wait, so that a try fails in between.
 const LOCKED: Duration = Duration::from_secs(10);
@@ -141,4 +142,30 @@ async fn d04_a_file_that_goes_takes_no_row_with_it_and_is_not_made_anew() {
     assert_eq!(process.stop().await, Some(0));
     let process = home.start().await;
     assert_eq!(process.get("/v1/requests/between").await["status"], "completed");
+}
+
+#[tokio::test]
+async fn d04_an_unknown_price_is_unknown_also_in_a_row_that_a_kill_kept_from_the_file() {
+    let one = upstream().await;
+    let models = "[ { id: dear, price: { input: 1, output: 1 } }, { id: m1 } ]";
+    let yaml = ONE.replace("[ { id: m1 } ]", models);
+    let home =
+        home(&format!("{yaml}retry: {{ same_target: 0 }}\nbudgets: {{ total: {{ day: 1, at_limit: warn }} }}\n"), &one);
+    let process = home.start().await;
+    let mut other = locked(&home).await;
+    // What is held is held for the one with a price; the other one answers.
+    one.then(status(503));
+    let mut body = ask("hi");
+    body["models"] = serde_json::json!(["dear", "m1"]);
+    assert_eq!(process.chat("unpriced", &body).await.0, 200);
+    process.kill();
+    other.execute("COMMIT").await.expect("unlocked");
+    drop(other);
+    let process = home.start().await;
+    let row = process.get("/v1/requests/unpriced").await;
+    assert_eq!((&row["status"], &row["error"]), (&"interrupted".into(), &"router_stopped".into()), "{row}");
+    assert!(row["cost_usd"].is_null() && row["completion_tokens"].as_u64() > Some(0), "{row}");
+    let usage = process.get("/v1/usage").await;
+    assert_eq!((&usage["total"]["unpriced_requests"], &usage["total"]["cost_usd"]), (&1.into(), &().into()), "{usage}");
+    assert_eq!(process.stop().await, Some(0));
 }
