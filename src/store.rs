@@ -16,6 +16,10 @@ mod chosen; // the one of a configuration
 
 pub use chosen::{Home, Store};
 
+/// Whether a batch reads the lines of the file `$1`.
+const IS_READ: &str =
+    "SELECT EXISTS (SELECT 1 FROM batch WHERE input_file = $1 AND started_unix_ms IS NULL AND ended_unix_ms IS NULL)";
+
 /// Of what is not kept any longer, deleted in one transaction: others wait for its locks, some ten milliseconds.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
 

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::later::store::Writing;
 use super::later::{Desk, unkept};
 use super::openapi::{self, answered, asked};
-use crate::batch::file::{File, Filter, LARGEST, PURPOSES};
+use crate::batch::file::{Deleted, File, Filter, LARGEST, PURPOSES};
 
 /// Between two pieces of an upload.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -249,10 +249,11 @@ pub async fn content(
     read.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
 }
 
-/// Deletes a file. A batch that still reads it fails.
+/// Deletes a file, once no batch reads its lines any more.
 #[utoipa::path(delete, path = "/v1/files/{id}", tag = openapi::BATCHES, operation_id = "delete_file", params(("id" = String, Path)),
     responses((status = 200, description = "It is deleted.", body = answered::FileDeleted),
         (status = 404, description = "There is no such file.", body = answered::Failed),
+        (status = 409, description = "A batch is reading it.", body = answered::Failed),
         (status = 503, description = "Files cannot be changed right now.", body = answered::Failed)))]
 pub async fn delete(
     State(desk): State<Arc<Desk>>,
@@ -263,7 +264,12 @@ pub async fn delete(
     let deleted = async {
         visible(&desk, &caller, &id).await?;
         let deleted = desk.kept.files.delete(&id).await.map_err(unkept)?;
-        Ok(Json(json!({"id": id, "object": "file", "deleted": deleted})).into_response())
+        if deleted == Deleted::InUse {
+            let message = "a batch is reading the lines of this file; delete it when the batch is `in_progress`";
+            return Err(ApiError::request(StatusCode::CONFLICT, "file_in_use", Some("id"), message));
+        }
+        let is_gone = deleted == Deleted::Gone;
+        Ok(Json(json!({"id": id, "object": "file", "deleted": is_gone})).into_response())
     };
     deleted.await.unwrap_or_else(|error: ApiError| error.respond(request_id(&headers)))
 }

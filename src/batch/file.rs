@@ -44,6 +44,25 @@ impl File {
     }
 }
 
+/// What became of a file that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    Gone,
+    /// A batch reads its lines.
+    InUse,
+    Unknown,
+}
+
+impl Deleted {
+    pub fn of(is_read: bool, was_there: bool) -> Self {
+        match (is_read, was_there) {
+            (true, _) => Self::InUse,
+            (false, true) => Self::Gone,
+            (false, false) => Self::Unknown,
+        }
+    }
+}
+
 /// Which files a list shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -73,8 +92,8 @@ pub trait Files: Send + Sync {
 
     fn list<'a>(&'a self, filter: &'a Filter, most: usize) -> Answer<'a, Vec<File>>;
 
-    /// False: there was none.
-    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, bool>;
+    /// Not while a batch reads it: its lines would be done, and the batch be refused for those that are missing.
+    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, Deleted>;
 
     /// Deletes what has expired, and what was begun more than a day ago and never finished. Returns how many.
     fn forget_expired(&self, now_ms: i64) -> Answer<'_, u64>;

@@ -5,8 +5,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, QueryBuilder, Row as _};
 
 use super::rows::storable;
 use super::{LOOK_UP, Postgres, WORK};
-use crate::batch::file::{File, Files, Filter};
+use crate::batch::file::{Deleted, File, Files, Filter};
 use crate::ledger::journal::Answer;
+use crate::store::IS_READ;
 
 const COLUMNS: &str = "id, key, name, purpose, bytes, created_unix_ms, expires_unix_ms, whole";
 /// Files deleted in one transaction.
@@ -45,11 +46,9 @@ impl Files for Postgres {
         Box::pin(async move { self.run(LOOK_UP, move |connection| Box::pin(list(connection, filter, most))).await })
     }
 
-    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
+    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, Deleted> {
         let id = storable(id);
-        Box::pin(async move {
-            self.run(WORK, |connection| Box::pin(async move { Ok(remove(connection, &[id]).await? > 0) })).await
-        })
+        Box::pin(async move { self.run(WORK, |connection| Box::pin(delete(connection, id))).await })
     }
 
     fn forget_expired(&self, now_ms: i64) -> Answer<'_, u64> {
@@ -135,6 +134,11 @@ async fn forget_some(connection: &mut PgConnection, now_ms: i64) -> Result<u64, 
     remove(&mut transaction, &gone).await?;
     transaction.commit().await?;
     Ok(gone.len() as u64)
+}
+
+async fn delete(connection: &mut PgConnection, id: String) -> Result<Deleted, sqlx::Error> {
+    let is_read: bool = sqlx::query_scalar(IS_READ).bind(&id).fetch_one(&mut *connection).await?;
+    Ok(Deleted::of(is_read, !is_read && remove(connection, &[id]).await? > 0))
 }
 
 /// One statement. The row is locked before the pieces, as by everybody.

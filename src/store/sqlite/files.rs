@@ -4,8 +4,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, QueryBuilder, Row as _, SqliteConnection};
 
 use super::{Sqlite, failure};
-use crate::batch::file::{File, Files, Filter};
+use crate::batch::file::{Deleted, File, Files, Filter};
 use crate::ledger::journal::Answer;
+use crate::store::IS_READ;
 
 const COLUMNS: &str = "id, key, name, purpose, bytes, created_unix_ms, expires_unix_ms, whole";
 /// Files deleted in one transaction.
@@ -108,8 +109,14 @@ impl Files for Sqlite {
         })
     }
 
-    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, bool> {
-        Box::pin(async move { self.transact(async |connection| remove(connection, id).await).await })
+    fn delete<'a>(&'a self, id: &'a str) -> Answer<'a, Deleted> {
+        Box::pin(async move {
+            self.transact(async |connection| {
+                let is_read: bool = sqlx::query_scalar(IS_READ).bind(id).fetch_one(&mut *connection).await?;
+                Ok(Deleted::of(is_read, !is_read && remove(connection, id).await?))
+            })
+            .await
+        })
     }
 
     fn forget_expired(&self, now_ms: i64) -> Answer<'_, u64> {

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::jobs::{LEASE, done, new};
 use super::{Kit, on_every_store};
-use crate::batch::file::{File, Filter};
+use crate::batch::file::{Deleted, File, Filter};
 use crate::batch::{Batch, LineError, Status};
 use crate::jobs::job::{Claimed, End, Kind, New, Status as JobStatus};
 
@@ -217,7 +217,11 @@ async fn a_file_comes_back_byte_for_byte_and_only_when_it_is_whole(kit: Kit) {
         assert!(files.piece("f", place as i64).await.expect("an answer").as_ref() == Some(piece), "{place}");
     }
     assert_eq!(files.piece("f", 3).await.expect("an answer"), None);
-    assert!(files.delete("f").await.expect("deleted") && !files.delete("f").await.expect("gone"));
+    let delete = async || kit.store.files().delete("f").await.expect("an answer");
+    kit.store.batches().create(&Batch::new("reads".to_owned(), "/v1/x", "f", NOW, NOW + 1)).await.expect("created");
+    assert_eq!(delete().await, Deleted::InUse);
+    kit.store.batches().start("reads", 1).await.expect("started");
+    assert_eq!((delete().await, delete().await), (Deleted::Gone, Deleted::Unknown));
     assert_eq!(files.piece("f", 1).await.expect("an answer"), None);
 }
 
