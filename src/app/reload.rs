@@ -124,8 +124,9 @@ impl Reloader {
                 "`shared` takes effect at the next start; until then the store that was found there is used"
             );
         }
-        if old.settings.queue != loaded.settings.queue || old.settings.events != loaded.settings.events {
-            tracing::warn!("`queue` and `events` take effect at the next start");
+        let published = |settings: &config::Settings| (settings.events.publish, settings.events.keep);
+        if old.settings.queue != loaded.settings.queue || published(&old.settings) != published(&loaded.settings) {
+            tracing::warn!("`queue`, `events.publish` and `events.keep` take effect at the next start");
         }
         let delivery = |settings: &config::Settings| (settings.jobs.lease, settings.jobs.max_attempts);
         if old.settings.queue.is_some() && delivery(&old.settings) != delivery(&loaded.settings) {
